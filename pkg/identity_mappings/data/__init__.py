@@ -1,0 +1,25 @@
+"""The data sets, each as one `Dataset` of uint8 images in memory.
+
+    load("digits")      scikit-learn's 8x8 digits: the smoke tier's stand-in for CIFAR-10, nothing to download
+    load("digit-pairs") two-digit numbers composed from them: its stand-in for CIFAR-100
+    load("cifar10")     and "cifar100": the official images, from an NPZ or torchvision's files in the data folder
+"""
+
+from ..errors import choose
+from . import cifar, digits
+from .dataset import Dataset, data_dir
+
+DATASETS = {
+    "digits": digits.digits,
+    "digit-pairs": digits.digit_pairs,
+    "cifar10": lambda: cifar.load("cifar10"),
+    "cifar100": lambda: cifar.load("cifar100"),
+}
+
+
+def load(name):
+    """The `Dataset` of that name. Raises UsageError where its files are missing or damaged, with what to do."""
+    return DATASETS[choose(name, DATASETS, "dataset")]()
+
+
+__all__ = ["DATASETS", "Dataset", "data_dir", "load"]

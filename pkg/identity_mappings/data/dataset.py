@@ -1,0 +1,56 @@
+"""A data set in memory, in an order and with a checksum that do not depend on where its files came from."""
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images (n, h, w, c) uint8 and labels (n,) int64, train and test, with the number of classes."""
+
+    name: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    classes: int
+    checksum: str = ""
+
+    def canonical(self):
+        """The same images sorted by their digests, with the checksum of that order.
+
+        CIFAR comes in several containers that hold the same images in different orders. A run draws its batches by
+        index, so that without this the same seed would train on different batches depending on the container.
+        """
+        train, test = (_digests(x, y) for x, y in ((self.x_train, self.y_train), (self.x_test, self.y_test)))
+        i, j = np.argsort(train), np.argsort(test)
+        checksum = hashlib.sha256(b"".join([*train[i], *test[j]])).hexdigest()
+        return replace(
+            self,
+            x_train=self.x_train[i],
+            y_train=self.y_train[i].astype(np.int64),
+            x_test=self.x_test[j],
+            y_test=self.y_test[j].astype(np.int64),
+            checksum=checksum,
+        )
+
+
+def _digests(images, labels):
+    """SHA-256 of each image's bytes and label, as an array of 32-byte objects."""
+    digests = np.empty(len(images), dtype=object)
+    for k, (image, label) in enumerate(zip(images, labels, strict=True)):
+        digests[k] = hashlib.sha256(image.tobytes() + int(label).to_bytes(2, "little")).digest()
+    return digests
+
+
+def data_dir():
+    """Where downloaded data sets are kept: $IDENTITY_MAPPINGS_DATA, else a folder in the user's cache."""
+    chosen = os.environ.get("IDENTITY_MAPPINGS_DATA")
+    if chosen:
+        return Path(chosen).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "identity-mappings"

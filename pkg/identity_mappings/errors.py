@@ -1,0 +1,17 @@
+"""What a user's mistake is answered with: one line that says what was expected, what came, and what to do."""
+
+from difflib import get_close_matches
+
+
+class UsageError(ValueError):
+    """A user's mistake. The command line prints its one line and exits with 2; a library user sees a ValueError."""
+
+
+def choose(given, valid, what):
+    """`given` if it is one of `valid`; else a UsageError that lists the valid ones, closest first."""
+    valid = [str(name) for name in valid]
+    if str(given) in valid:
+        return given
+    closest = get_close_matches(str(given), valid, n=len(valid), cutoff=0.0)
+    ranked = closest + [name for name in valid if name not in closest]
+    raise UsageError(f"{what} must be one of: {', '.join(ranked)}; got {given!r}")

@@ -1,0 +1,177 @@
+"""The paper's networks: a specification as plain data, and the module that it describes.
+
+    cifar_resnet(110)                                   the baseline of Table 1
+    cifar_resnet(164, order="full pre-activation")      Table 2's best
+    imagenet_resnet(200, order="full pre-activation")   Table 5's best
+"""
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from .errors import UsageError, choose
+from .orders import CHAIN, order
+from .shortcuts import Gate, Shortcut
+from .units import Conv, ResidualUnit, chain
+
+# convs per unit and how many times wider than its 3x3 layer a unit's output is
+BRANCHES = {"one-layer": (1, 1), "basic": (2, 1), "bottleneck": (3, 4)}
+
+# ImageNet's units per stage, from the first ResNet paper's Table 1; ResNet-200 has 16 more than ResNet-152 on 28x28
+IMAGENET_UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Everything that decides a network but its weights. Equal specs build equal networks; the fields are plain JSON.
+
+    depth, branch: weight layers in all, counting the stem's and the classifier but no shortcut's; a unit's kind.
+    order, shortcut: Fig. 4 by name; Fig. 2.
+    widths: channels of the 3x3 layers of each stage; the stem has the first of them.
+    resize: "pad" (option A of [1], the paper's choice for basic nets) or "projection" (its choice for bottlenecks).
+    projection_bn: BN after a projection; None: as the order has it.
+    stride_on: the bottleneck's conv that carries a stage's stride: "first" (the authors' code) or "3x3" (torchvision).
+    stem: "cifar" (a 3x3 conv) or "imagenet" (7x7 at stride 2, then 3x3 max pooling at stride 2).
+    classes, channels: of the classifier's output and of the input image.
+    """
+
+    depth: int
+    branch: str = "basic"
+    order: str = "original"
+    shortcut: Shortcut = Shortcut()
+    widths: tuple = (16, 32, 64)
+    resize: str = "pad"
+    projection_bn: bool | None = None
+    stride_on: str = "first"
+    stem: str = "cifar"
+    classes: int = 10
+    channels: int = 3
+
+    def __post_init__(self):
+        choose(self.branch, BRANCHES, "branch")
+        order(self.order)
+        choose(self.resize, ("pad", "projection"), "resize")
+        choose(self.stride_on, ("first", "3x3"), "stride_on")
+        choose(self.stem, ("cifar", "imagenet"), "stem")
+        self.units  # an impossible depth is refused here, not when the network is built
+
+    @property
+    def units(self):
+        """Residual Units of each stage."""
+        if self.stem == "imagenet":
+            return IMAGENET_UNITS[choose(self.depth, IMAGENET_UNITS, "ImageNet depth")]
+        convs, stages = BRANCHES[self.branch][0], len(self.widths)
+        units, rest = divmod(self.depth - 2, convs * stages)  # 3n+2, 6n+2 or 9n+2
+        if rest or units < 1:
+            examples = {"one-layer": "110", "basic": "20, 56, 110", "bottleneck": "164, 1001"}[self.branch]
+            raise UsageError(f"depth of a {self.branch} net must be {convs * stages}n+2 ({examples}); got {self.depth}")
+        return (units,) * stages
+
+    def convs(self, width, stride):
+        """The residual branch of a unit whose 3x3 layers have `width` channels."""
+        if self.branch != "bottleneck":
+            return [Conv(3, width, stride)] + [Conv(3, width)] * (BRANCHES[self.branch][0] - 1)
+        first, middle = (stride, 1) if self.stride_on == "first" else (1, stride)
+        return [Conv(1, width, first), Conv(3, width, middle), Conv(1, 4 * width)]
+
+    def build(self):
+        """The network, with PyTorch's initial weights: `initialise` gives it the paper's."""
+        return ResNet(self)
+
+    def __str__(self):
+        name = f"ResNet-{self.depth}" + ("(1layer)" if self.branch == "one-layer" else "")
+        return f"{name}, {self.order}" + ("" if self.shortcut == Shortcut() else f", {self.shortcut}")
+
+    def to_json(self):
+        """The fields as plain JSON types."""
+        return asdict(self) | {
+            "widths": list(self.widths),
+            "shortcut": {"kind": self.shortcut.kind} | dict(self.shortcut.options),
+        }
+
+
+class ResNet(nn.Module):
+    """The network of a spec. Images (n, channels, h, w) -> logits (n, classes), for any h and w."""
+
+    def __init__(self, spec):
+        super().__init__()
+        self.spec, units_order = spec, order(spec.order)
+        width, expansion = spec.widths[0], BRANCHES[spec.branch][1]
+        stem = Conv(3, width) if spec.stem == "cifar" else Conv(7, width, 2)
+        self.stem = chain(CHAIN, spec.channels, [stem])
+        if spec.stem == "imagenet":
+            self.stem.append(nn.MaxPool2d(3, stride=2, padding=1))
+        units, channels = [], width
+        for stage, (width, count) in enumerate(zip(spec.widths, spec.units, strict=True)):
+            for position in range(count):
+                convs = spec.convs(width, 2 if stage > 0 and position == 0 else 1)
+                first = not units
+                units.append(
+                    ResidualUnit(
+                        channels, convs, units_order, spec.shortcut, spec.resize, spec.projection_bn, first=first
+                    )
+                )
+                channels = width * expansion
+        self.units = nn.Sequential(*units)
+        self.tail = chain(units_order.lead, channels)  # the last unit's extra activation (appendix)
+        self.classifier = nn.Linear(channels, spec.classes)
+
+    def forward(self, images):
+        x = self.tail(self.units(self.stem(images)))
+        return self.classifier(x.mean((2, 3)))
+
+
+def initialise(network, generator=None):
+    """Initial weights "as in [23]" (appendix), in place, drawn from `generator`; returns the network.
+
+    Convs: normal with variance 2 / (k k c_out), the fan-out form that the authors' code uses. BN: scale 1, shift 0.
+    Classifier: uniform in +-1/sqrt(c_in), bias 0, as there. A gate's b_g: the value of its row of Table 1.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+            nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out), generator=generator)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+        elif isinstance(module, nn.Linear):
+            bound = 1.0 / math.sqrt(module.in_features)
+            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+            nn.init.zeros_(module.bias)
+    for module in network.modules():
+        if isinstance(module, Gate):
+            nn.init.constant_(module.bias, module.initial_bias)
+    return network
+
+
+def cifar_resnet(depth, *, seed=None, **choices):
+    """A CIFAR network by depth, initialised as in the paper.
+
+    `choices` are fields of NetworkSpec. Depths of 164 and 1001 are the paper's bottlenecks and all others basic
+    nets, unless `branch` says otherwise. `seed` fixes the initial weights; None draws them from torch's generator.
+    """
+    return _initialised(cifar_spec(depth, **choices), seed)
+
+
+def cifar_spec(depth, **choices):
+    """The NetworkSpec of `cifar_resnet`: the paper's branch for the depth, and its way of changing dimensions."""
+    branch = choices.pop("branch", "bottleneck" if depth in (164, 1001) else "basic")
+    resize = choices.pop("resize", "projection" if branch == "bottleneck" else "pad")
+    return NetworkSpec(depth, branch=branch, resize=resize, **choices)
+
+
+def imagenet_resnet(depth, *, seed=None, **choices):
+    """An ImageNet network of 50, 101, 152 or 200 layers, initialised as in the paper; arguments as `cifar_resnet`'s."""
+    return _initialised(imagenet_spec(depth, **choices), seed)
+
+
+def imagenet_spec(depth, **choices):
+    """The NetworkSpec of `imagenet_resnet`."""
+    defaults = dict(branch="bottleneck", resize="projection", widths=(64, 128, 256, 512), classes=1000)
+    return NetworkSpec(depth, stem="imagenet", **defaults | choices)
+
+
+def _initialised(spec, seed):
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    return initialise(spec.build(), generator)

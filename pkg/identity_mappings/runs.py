@@ -1,0 +1,75 @@
+"""A run: one recipe of a table's row, in one tier, with one seed; and where its files lie."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import paper
+from .errors import UsageError
+from .protocols import Reduction, recipe
+
+
+def results_dir():
+    """The folder of the records: $IDENTITY_MAPPINGS_RESULTS, else `results` of this checkout, else of this folder."""
+    chosen = os.environ.get("IDENTITY_MAPPINGS_RESULTS")
+    if chosen:
+        return Path(chosen).expanduser()
+    checkout = Path(__file__).resolve().parents[2]
+    return (checkout if (checkout / "tasks.py").exists() else Path.cwd()) / "results"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training. `row` and `variant` are its recipe's home; `seed` fixes the weights, the batches and the dropout."""
+
+    row: paper.Row
+    variant: str
+    tier: str
+    seed: int
+    reduction: Reduction = Reduction()
+
+    @property
+    def recipe(self):
+        return recipe(self.row.recipe(self.variant), self.tier, self.reduction)
+
+    @property
+    def name(self):
+        """As progress lines and messages call it."""
+        parts = (f"Table {self.row.table}", self.row.id, self.variant, str(self.reduction), self.tier)
+        return " · ".join([part for part in parts if part] + [f"seed {self.seed}"])
+
+    def folder(self, results=None):
+        """Of the run's files: <results>/<tier>/table-<t>/<row>[@<reduction>][/<variant>]."""
+        row = f"{self.row.id}@{self.reduction.name}" if self.reduction.name else self.row.id
+        return Path(results or results_dir()) / self.tier / f"table-{self.row.table}" / row / self.variant
+
+    def record_path(self, results=None):
+        return self.folder(results) / f"seed-{self.seed}.json"
+
+    def checkpoint_path(self, results=None):
+        return self.folder(results) / f"seed-{self.seed}.checkpoint"
+
+    def lock_path(self, results=None):
+        return self.folder(results) / f"seed-{self.seed}.lock"
+
+
+def plan(rows, tier, seeds, reduction=Reduction()):
+    """The runs that the rows need, each recipe once: all of seed 0 first, then all of seed 1, and so on.
+
+    Raises UsageError unless `seeds`, their number, is at least 1.
+    """
+    if seeds < 1:
+        raise UsageError(f"seeds must be 1 or more (the paper reports the median of 5); got {seeds}")
+    homes = dict.fromkeys(place(row, variant) for row in rows for variant in row.networks)
+    runs = [Run(*found, tier, seed, reduction) for seed in range(seeds) for found in homes]
+    for run in runs:
+        run.recipe  # a reduction that a row cannot take is refused before anything is trained
+    return runs
+
+
+_HOMES = {(r.table, r.id, v): paper.home(r, v) for r in paper.rows() for v in r.networks}
+
+
+def place(row, variant):
+    """(row, variant) of the recipe's home; see `paper.home`."""
+    return _HOMES[row.table, row.id, variant]

@@ -1,0 +1,53 @@
+"""Checkpoints: a run's whole state in one file beside its record, replaced atomically, gone once the record is there."""
+
+import io
+import pickle
+
+import torch
+
+from .. import records
+from ..errors import UsageError
+
+
+def save(run, state, threads, results=None):
+    """Write the state to the run's checkpoint."""
+    saved = {
+        "recipe_hash": records.recipe_hash(run.recipe),
+        "seed": run.seed,
+        "precision": state.precision,
+        "threads": threads,
+        "state": state.to_dict(),
+    }
+    buffer = io.BytesIO()
+    torch.save(saved, buffer)
+    records.write_atomically(run.checkpoint_path(results), buffer.getvalue())
+
+
+def read(run, precision, device, results=None):
+    """The run's checkpoint as saved, or None where it has none; plain data only, code in it is never run.
+
+    Raises UsageError for one that is damaged, of another recipe, or of another precision, and leaves it where it is.
+    """
+    path = run.checkpoint_path(results)
+    if not path.exists():
+        return None
+    try:
+        saved = torch.load(path, map_location=device, weights_only=True)
+        found = saved["recipe_hash"], saved["seed"], saved["precision"]
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise UsageError(
+            f"{path} must be a checkpoint of this library; it cannot be read ({type(error).__name__}): "
+            f"move it away, and the run starts anew"
+        ) from error
+    expected = records.recipe_hash(run.recipe), run.seed, precision
+    if found != expected:
+        raise UsageError(
+            f"{path} is of another run: expected recipe {expected[0]}, seed {expected[1]}, {expected[2]}; "
+            f"got {found[0]}, {found[1]}, {found[2]}: move it away to start anew, or train as it was begun"
+        )
+    return saved
+
+
+def remove(run, results=None):
+    """Delete the run's checkpoint, if any."""
+    run.checkpoint_path(results).unlink(missing_ok=True)

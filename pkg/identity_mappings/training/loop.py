@@ -1,0 +1,144 @@
+"""One run from where it stands to its record."""
+
+import platform
+import time
+
+import filelock
+import numpy
+import torch
+import torchvision
+
+from .. import records
+from ..errors import UsageError, choose
+from . import checkpoint
+from .state import Clock, State
+
+PRECISIONS = ("fp32", "bf16")
+CHECKPOINT_SECONDS = 30.0
+REPORT_SECONDS = 0.5
+LOCK_SECONDS = 15.0  # a killed run's last process may need this long to notice
+
+
+def nothing(*_):
+    """The default listener."""
+
+
+def train(run, device="cpu", precision="fp32", threads=None, results=None, report=nothing, should_stop=lambda: False):
+    """Train a run to its end, from its checkpoint if it has one, and write its record; returns the record.
+
+    report(event): called with {"kind": "start" | "step" | "entry", "run": name, "iteration": i, "iterations": of,
+    "seconds": so far} and, for "entry", the newest values of the curve by column. should_stop(): asked after every
+    iteration; once true, the state is checkpointed and None returned. threads: CPU threads; a resumed run keeps those
+    it began with, for they may change the last bits.
+    Raises UsageError for a record or checkpoint of another recipe, and where another process trains the same run.
+    """
+    choose(precision, PRECISIONS, "precision")
+    record = records.read(run, results)
+    if record is not None:
+        return record
+    run.folder(results).mkdir(parents=True, exist_ok=True)
+    threads_before = torch.get_num_threads()
+    try:
+        with filelock.FileLock(run.lock_path(results), timeout=LOCK_SECONDS):
+            record = records.read(run, results)  # another process may have ended it while we waited
+            record = record or _train(run, device, precision, threads, results, report, should_stop)
+            if record:
+                run.lock_path(results).unlink(missing_ok=True)
+            return record
+    except filelock.Timeout:
+        raise UsageError(f"{run.name} is being trained by another process; wait for it, or stop it") from None
+    finally:
+        torch.set_num_threads(threads_before)
+
+
+def _train(run, device, precision, threads, results, report, should_stop):
+    saved = checkpoint.read(run, precision, device, results)
+    threads = saved["threads"] if saved else threads or torch.get_num_threads()
+    torch.set_num_threads(threads)
+    _be_exact(device)
+    state = State(run.recipe, run.seed, device, precision)
+    if saved:
+        state.load_dict(saved["state"])
+    clock, last_checkpoint, last_report = Clock(state), time.monotonic(), 0.0
+
+    def tell(kind, **values):
+        total = run.recipe.protocol.iterations
+        report(
+            {"kind": kind, "run": run.name, "iteration": state.iteration, "iterations": total, "seconds": state.seconds}
+            | values
+        )
+
+    tell("start")
+    finite = True
+    while finite and not state.finished:
+        state.step()
+        if state.due:
+            finite = state.enter()
+            clock.read()
+            tell("entry", **{column: values[-1] for column, values in state.curve.items()})
+        now, stop = time.monotonic(), should_stop()
+        if now - last_report > REPORT_SECONDS:
+            clock.read()
+            tell("step")
+            last_report = now
+        if stop or now - last_checkpoint > CHECKPOINT_SECONDS:
+            clock.read()
+            checkpoint.save(run, state, threads, results)
+            last_checkpoint = now
+        if stop:
+            return None
+    clock.read()
+    record = records.write(run, _outcome(state, finite, device, precision, threads), results)
+    checkpoint.remove(run, results)
+    return record
+
+
+def _outcome(state, finite, device, precision, threads):
+    return {
+        "status": "finished" if finite else "diverged",
+        "test_error": state.curve["test_error"][-1],
+        "diverged_at": None if finite else state.iteration,
+        "precision": precision,
+        "device": device_name(device),
+        "threads": threads if device == "cpu" else None,
+        "wall_seconds": round(state.seconds, 1),
+        "device_seconds": round(state.device_seconds, 1),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "numpy": numpy.__version__,
+        },
+        "data_checksum": state.data_checksum,
+        "curve": state.curve,
+    }
+
+
+def _be_exact(device):
+    """fp32 means fp32: no TF32 in convolutions or matrix products, and no algorithm chosen by a timing."""
+    if device != "cpu":
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+
+
+def device_name(device):
+    """The device as a record names it."""
+    if device != "cpu":
+        return torch.cuda.get_device_name(device)
+    try:
+        with open("/proc/cpuinfo") as file:
+            models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+        return models[0] if models else platform.machine()
+    except OSError:
+        return platform.processor() or platform.machine()
+
+
+def resolve_device(device):
+    """"cpu" or "cuda" for "auto", "cpu" or "cuda". Raises UsageError for a CUDA device that is not there."""
+    choose(device, ("auto", "cpu", "cuda"), "device")
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise UsageError("device cuda needs a CUDA device that torch can use; got none: use --device cpu")
+    return ("cuda" if available else "cpu") if device == "auto" else device
