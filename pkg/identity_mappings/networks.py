@@ -1,8 +1,8 @@
 """The paper's networks: a specification as plain data, and the module that it describes.
 
-    cifar_resnet(110)                                   the baseline of Table 1
-    cifar_resnet(164, order="full pre-activation")      Table 2's best
-    imagenet_resnet(200, order="full pre-activation")   Table 5's best
+cifar_resnet(110)                                   the baseline of Table 1
+cifar_resnet(164, order="full pre-activation")      Table 2's best
+imagenet_resnet(200, order="full pre-activation")   Table 5's best
 """
 
 import math
@@ -55,7 +55,7 @@ class NetworkSpec:
         choose(self.resize, ("pad", "projection"), "resize")
         choose(self.stride_on, ("first", "3x3"), "stride_on")
         choose(self.stem, ("cifar", "imagenet"), "stem")
-        self.units  # an impossible depth is refused here, not when the network is built
+        _ = self.units  # an impossible depth is refused here, not when the network is built
 
     @property
     def units(self):
@@ -168,7 +168,7 @@ def imagenet_resnet(depth, *, seed=None, **choices):
 
 def imagenet_spec(depth, **choices):
     """The NetworkSpec of `imagenet_resnet`."""
-    defaults = dict(branch="bottleneck", resize="projection", widths=(64, 128, 256, 512), classes=1000)
+    defaults = {"branch": "bottleneck", "resize": "projection", "widths": (64, 128, 256, 512), "classes": 1000}
     return NetworkSpec(depth, stem="imagenet", **defaults | choices)
 
 

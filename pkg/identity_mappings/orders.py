@@ -49,7 +49,7 @@ class Order:
 
     @property
     def projection(self):
-        """Words of a projection shortcut: a conv, and the BN that follows it where one follows the branch's last conv."""
+        """Words of a projection shortcut: a conv, and BN after it where BN follows the branch's last conv."""
         return self.closing[:2]
 
     def residual(self, convs):

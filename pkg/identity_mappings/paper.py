@@ -17,7 +17,7 @@ FAIL_ABOVE = 20.0  # percent: Table 1 reports "fail" for a test error above it
 
 @dataclass(frozen=True)
 class Published:
-    """What the paper prints: an error in percent (its median of 5 runs), with mean and std where given, or a failure."""
+    """What the paper prints: an error in percent (its median of 5 runs), mean and std where given, or a failure."""
 
     error: float | None
     mean: float | None = None

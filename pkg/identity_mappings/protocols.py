@@ -142,7 +142,7 @@ def recipe(paper_recipe, tier, reduction=Reduction()):
 
 
 def smoke_iterations(network):
-    """Iterations that the smoke tier gives a network: fewer where each costs more, so that a row takes about a minute."""
+    """Iterations that the smoke tier gives a network: fewer where each costs more; a row takes about a minute."""
     if network.depth >= 1000:
         return 150
     return 300 if network.branch == "bottleneck" else SMOKE.iterations

@@ -7,7 +7,7 @@ import os
 import statistics
 import subprocess
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def write(run, outcome, results=None):
         "recipe_hash": recipe_hash(run.recipe),
         **outcome,
         "commit": commit(),
-        "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "recipe": run.recipe.to_json(),
     }
     lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
@@ -89,7 +89,8 @@ def read(run, results=None):
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"{path} must be a run record in JSON; it cannot be read ({error!r}): move it away, and the run is made again"
+            f"{path} must be a run record in JSON; it cannot be read ({error!r}): "
+            "move it away, and the run is made again"
         ) from error
     if found != recipe_hash(run.recipe):
         raise UsageError(
@@ -97,6 +98,14 @@ def read(run, results=None):
             f"move it away to train this one; nothing was overwritten"
         )
     return record
+
+
+def peek(run, results=None):
+    """The run's record, or None where it has none that can be used."""
+    try:
+        return read(run, results)
+    except UsageError:
+        return None
 
 
 NUMBERS = ("recipe_hash", "seed", "status", "test_error", "diverged_at", "curve", "precision", "data_checksum")

@@ -20,7 +20,7 @@ def results_dir():
 
 @dataclass(frozen=True)
 class Run:
-    """One training. `row` and `variant` are its recipe's home; `seed` fixes the weights, the batches and the dropout."""
+    """One training. `row` and `variant` are its recipe's home; `seed` fixes weights, batches and dropout."""
 
     row: paper.Row
     variant: str
@@ -54,16 +54,17 @@ class Run:
 
 
 def plan(rows, tier, seeds, reduction=Reduction()):
-    """The runs that the rows need, each recipe once: all of seed 0 first, then all of seed 1, and so on.
+    """The runs that the rows need, each recipe once: all of the first seed, then all of the second, and so on.
 
-    Raises UsageError unless `seeds`, their number, is at least 1.
+    `seeds`: their number, counted from 0, or the seeds themselves. Raises UsageError where there is none.
     """
-    if seeds < 1:
-        raise UsageError(f"seeds must be 1 or more (the paper reports the median of 5); got {seeds}")
+    seeds = range(seeds) if isinstance(seeds, int) else seeds
+    if not seeds or min(seeds) < 0:
+        raise UsageError(f"seeds must be 1 or more, each from 0 up (the paper reports the median of 5); got {seeds}")
     homes = dict.fromkeys(place(row, variant) for row in rows for variant in row.networks)
-    runs = [Run(*found, tier, seed, reduction) for seed in range(seeds) for found in homes]
+    runs = [Run(*found, tier, seed, reduction) for seed in seeds for found in homes]
     for run in runs:
-        run.recipe  # a reduction that a row cannot take is refused before anything is trained
+        _ = run.recipe  # a reduction that a row cannot take is refused before anything is trained
     return runs
 
 

@@ -132,7 +132,7 @@ class Shortcut:
 
     @property
     def resizes(self):
-        """Whether no resizing of x is needed: the shortcut brings x to the residual's shape itself, or does not read it."""
+        """Whether x needs no resizing: the shortcut brings it to the residual's shape itself, or does not read it."""
         return self.kind == "1x1 conv" or ("a", 0) in self.options
 
     def __str__(self):

@@ -1,8 +1,8 @@
 """The data sets, each as one `Dataset` of uint8 images in memory.
 
-    load("digits")      scikit-learn's 8x8 digits: the smoke tier's stand-in for CIFAR-10, nothing to download
-    load("digit-pairs") two-digit numbers composed from them: its stand-in for CIFAR-100
-    load("cifar10")     and "cifar100": the official images, from an NPZ or torchvision's files in the data folder
+load("digits")      scikit-learn's 8x8 digits: the smoke tier's stand-in for CIFAR-10, nothing to download
+load("digit-pairs") two-digit numbers composed from them: its stand-in for CIFAR-100
+load("cifar10")     and "cifar100": the official images, from an NPZ or torchvision's files in the data folder
 """
 
 from ..errors import choose

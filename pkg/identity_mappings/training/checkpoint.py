@@ -1,4 +1,4 @@
-"""Checkpoints: a run's whole state in one file beside its record, replaced atomically, gone once the record is there."""
+"""Checkpoints: a run's whole state in one file beside its record, replaced atomically, gone once that is there."""
 
 import io
 import pickle

@@ -136,7 +136,7 @@ def device_name(device):
 
 
 def resolve_device(device):
-    """"cpu" or "cuda" for "auto", "cpu" or "cuda". Raises UsageError for a CUDA device that is not there."""
+    """ "cpu" or "cuda" for "auto", "cpu" or "cuda". Raises UsageError for a CUDA device that is not there."""
     choose(device, ("auto", "cpu", "cuda"), "device")
     available = torch.cuda.is_available()
     if device == "cuda" and not available:

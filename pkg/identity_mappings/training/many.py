@@ -13,7 +13,6 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
-
 from .. import records
 from ..errors import UsageError
 from .loop import nothing, train

@@ -1,0 +1,67 @@
+"""The commands that need no more than torch: train a table's rows, print tables, show what is there.
+
+python -m identity_mappings train --table 3 --row cifar10-110-original --seed 0 --tier quick
+python -m identity_mappings status
+python -m identity_mappings table --table 3 --tier quick
+python -m identity_mappings data --dataset cifar10
+"""
+
+import argparse
+import sys
+
+from . import commands
+from .errors import UsageError
+from .training.many import Interrupted
+
+
+def parser():
+    top = argparse.ArgumentParser(prog="python -m identity_mappings", description=__doc__.split("\n")[0])
+    kinds = top.add_subparsers(dest="command", required=True, metavar="train | status | table | data")
+
+    def command(name, help):
+        made = kinds.add_parser(name, help=help, description=help)
+        return made
+
+    def recipe(made):
+        made.add_argument("--tier", help="smoke (digits), quick (a tenth of the schedule) or paper; default: by device")
+        made.add_argument("--depth", type=int, help="a smaller depth than the row's (not in the paper tier)")
+        made.add_argument("--iterations", type=int, help="fewer iterations than the tier's (not in the paper tier)")
+
+    train = command("train", "Train the runs of a table's rows that have no record yet.")
+    train.add_argument("--table", required=True, help="the paper's table, 1 to 4")
+    train.add_argument("--row", action="append", default=[], help="a row's id; may be repeated; default: all rows")
+    train.add_argument("--seed", type=int, action="append", default=[], help="a seed; may be repeated; default: 0")
+    recipe(train)
+    train.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    train.add_argument("--precision", default="fp32", help="fp32 or bf16 (autocast)")
+    status = command("status", "Show how many runs each row has, per tier, and what is next.")
+    status.add_argument("--table", help="only this table")
+    table = command("table", "Print a table from the records.")
+    table.add_argument("--table", required=True, help="the paper's table, 1 to 4")
+    recipe(table)
+    data = command("data", "Download a data set unless it is there, and check it.")
+    data.add_argument("--dataset", required=True, help="cifar10 or cifar100")
+    return top
+
+
+def main(arguments=None):
+    """Run a command; returns the exit status: 0, 2 after a user's mistake, 130 after Ctrl-C."""
+    given = vars(parser().parse_args(arguments))
+    return guarded(lambda: getattr(commands, given.pop("command"))(**given))
+
+
+def guarded(action):
+    """Run `action`; a user's mistake becomes one line on standard error and an exit status."""
+    try:
+        action()
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except Interrupted:
+        print("interrupted: every run left a checkpoint; the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

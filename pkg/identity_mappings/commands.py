@@ -1,0 +1,128 @@
+"""What the commands do, for both command lines: `invoke` and `python -m identity_mappings`."""
+
+from collections import Counter
+
+import filelock
+
+from . import data as datasets
+from . import paper, records, runs, tables
+from .data import cifar
+from .errors import UsageError
+from .progress import listener
+from .protocols import TIERS, Reduction, recipe
+from .training import train_all
+from .training.loop import PRECISIONS, choose, resolve_device
+
+
+def default_tier(device):
+    """The tier for a device: smoke on the CPU, quick on CUDA."""
+    return "quick" if device == "cuda" else "smoke"
+
+
+def planned(table, row=(), tier=None, seeds=(0,), depth=None, iterations=None, device="auto"):
+    """(runs, device, tier, reduction) of a command's arguments, all checked before anything is trained."""
+    rows = paper.rows(table, row)
+    device = resolve_device(device)
+    tier = tier or default_tier(device)
+    reduction = Reduction(depth, iterations)
+    return runs.plan(rows, tier, seeds, reduction), device, tier, reduction
+
+
+def train(table, row=(), tier=None, seed=(), depth=None, iterations=None, device="auto", precision="fp32"):
+    """Train what has no record yet, with progress, then print the rows. Raises UsageError if a run was refused."""
+    choose(precision, PRECISIONS, "precision")
+    planned_runs, device, tier, reduction = planned(table, row, tier, tuple(seed) or (0,), depth, iterations, device)
+    outcomes = train_runs(planned_runs, device, precision)
+    print(tables.text(int(table), tier, reduction, row))
+    raise_refused(outcomes)
+
+
+def train_runs(planned_runs, device, precision):
+    """`train_all` with the data checked first and progress shown."""
+    for dataset in dict.fromkeys(run.recipe.dataset for run in planned_runs if records.peek(run) is None):
+        datasets.load(dataset)
+    with listener() as report:
+        return train_all(planned_runs, device, precision, report=report)
+
+
+def raise_refused(outcomes):
+    """One UsageError for all runs that were refused; the others' records are written."""
+    refused = [f"{run.name}: {error}" for run, error in outcomes.items() if isinstance(error, UsageError)]
+    if refused:
+        raise UsageError("\n".join(refused))
+
+
+def table(table, tier=None, depth=None, iterations=None):
+    """Print a table from the records that are there."""
+    paper.rows(table)
+    reduction = Reduction(depth, iterations)
+    tier = tier or default_tier(resolve_device("auto"))
+    for row in paper.rows(table):
+        recipe(row.recipe(next(iter(row.networks))), tier, reduction)
+    print(tables.text(int(table), tier, reduction))
+
+
+def data(dataset):
+    """Bring a data set and say where it is."""
+    brought = cifar.bring(dataset)
+    print(
+        f"{dataset}: {len(brought.x_train)} training and {len(brought.x_test)} test images in {datasets.data_dir()}, "
+        f"checksum {brought.checksum[:16]}"
+    )
+
+
+def status(table=None):
+    """Print each row's runs per tier: finished, diverged, running, stopped with a checkpoint; and what is next."""
+    chosen = paper.rows(table)
+    header = ("table", "row", *TIERS)
+    lines, following = [header], {}
+    for row in chosen:
+        lines.append((str(row.table), row.id, *(counted(row, tier) for tier in TIERS)))
+        for tier in TIERS:
+            if tier not in following and not records.runs_of(row, tier):
+                following[tier] = row
+            for reduction in records.reductions(row, tier):
+                cut = ["not run"] * len(TIERS)
+                cut[TIERS.index(tier)] = counted(row, tier, reduction)
+                lines.append((str(row.table), f"{row.id} at {reduction}", *("" if c == "not run" else c for c in cut)))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for tier, row in following.items():
+        print(f"next in the {tier} tier: invoke reproduce --table {row.table} --row {row.id} --tier {tier}")
+
+
+def counted(row, tier, reduction=Reduction()):
+    """A row's runs in a tier, as "2 finished, 1 running", or "not run"."""
+    states = Counter()
+    for variant in row.networks:
+        folder = runs.Run(*runs.place(row, variant), tier, 0, reduction).folder()
+        seeds = {int(path.stem.removeprefix("seed-")) for path in folder.glob("seed-*.*") if path.suffix != ".partial"}
+        for seed in seeds:
+            states[state_of(runs.Run(*runs.place(row, variant), tier, seed, reduction))] += 1
+    order = ("finished", "diverged", "running", "stopped", "of another recipe")
+    return ", ".join(f"{states[state]} {state}" for state in order if states[state]) or "not run"
+
+
+def state_of(run):
+    """Where a run stands: its record's status, "running" while a process holds its lock, else "stopped"."""
+    try:
+        record = records.read(run)
+    except UsageError:
+        return "of another recipe"
+    if record:
+        return record["status"]
+    if not run.lock_path().exists():
+        return "stopped"
+    lock = filelock.FileLock(run.lock_path())
+    try:
+        with lock.acquire(blocking=False):
+            return "stopped"
+    except filelock.Timeout:
+        return "running"
+
+
+def state_or_new(run):
+    """As `state_of`, and "to train" for a run that has left nothing yet."""
+    left = run.record_path().exists() or run.checkpoint_path().exists()
+    return state_of(run) if left or run.lock_path().exists() else "to train"

@@ -1,0 +1,86 @@
+"""The reproduced tables as rows of text, each cell from `paper` or from records; printed, and shown in the book."""
+
+from . import paper, records
+from .protocols import Reduction
+
+COLUMNS = ("row", "the paper", "ours", "verdict")
+
+
+def cells(table, tier, reduction=Reduction(), ids=(), results=None):
+    """[(row id, the paper's number, ours with n and spread, verdict)] of a table in one tier."""
+    found = []
+    for row in paper.rows(table, ids):
+        ours, baseline = compared(row, tier, reduction, results)
+        found.append((row.id, str(row.published), ours.number(), ours.verdict(baseline)))
+    return found
+
+
+def compared(row, tier, reduction=Reduction(), results=None):
+    """(the row's Summary, its baseline's Summary or None) in one tier."""
+    ours = records.summary(row, tier, reduction, results)
+    if row.baseline is None:
+        return ours, None
+    (baseline,) = paper.rows(row.table, [row.baseline])
+    return ours, records.summary(baseline, tier, reduction, results)
+
+
+def title(table, tier, reduction=Reduction()):
+    """The heading of a printed table."""
+    scale = {"paper": "the paper's protocol", "quick": "quick tier, a tenth of the schedule", "smoke": "smoke tier"}
+    cut = f", reduced to {reduction}" if reduction.name else ""
+    return f"Table {table}. {paper.TITLES[table]} ({scale[tier]}{cut})"
+
+
+def note(tier):
+    """What a reader must know of the numbers of a tier."""
+    if tier == "paper":
+        return "Percent; ours is the median of n runs at the last iteration, with mean ± standard deviation from n = 2."
+    where = "scikit-learn's digits with narrow nets" if tier == "smoke" else "CIFAR with a shortened schedule"
+    return (
+        f"Percent. Ours are on {where}: not comparable with the paper's numbers, only with each other. "
+        "The verdict says whether what the paper states of the row is seen."
+    )
+
+
+def text(table, tier, reduction=Reduction(), ids=(), results=None):
+    """The table as aligned plain text, with heading and note."""
+    lines = [COLUMNS, *cells(table, tier, reduction, ids, results)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+    body = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    body.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join([title(table, tier, reduction), "", *body, "", note(tier)])
+
+
+def markdown(table, tier, reduction=Reduction(), results=None):
+    """The table as Markdown. The paper's column stands only beside the paper tier."""
+    keep = range(len(COLUMNS)) if tier == "paper" else (0, 2, 3)
+    lines = [COLUMNS, ("---",) * len(COLUMNS), *cells(table, tier, reduction, (), results)]
+    return "\n".join("| " + " | ".join(line[column] for column in keep) + " |" for line in lines)
+
+
+MARKERS = ("<!-- results: written by `invoke readme` -->", "<!-- /results -->")
+
+
+def into_readme(readme, results=None):
+    """The README's text with the block between MARKERS made anew from the committed tiers' records."""
+    before, rest = readme.split(MARKERS[0])
+    after = rest.split(MARKERS[1])[1]
+    return f"{before}{MARKERS[0]}\n{results_block(results)}\n{MARKERS[1]}{after}"
+
+
+def results_block(results=None):
+    """Every row that has quick or paper records, with its numbers; rows at a reduced recipe say so."""
+    lines = []
+    for row in (row for table in (1, 2, 3) for row in paper.rows(table)):
+        for tier in ("paper", "quick"):
+            for reduction in (Reduction(), *records.reductions(row, tier, results)):
+                ours, baseline = compared(row, tier, reduction, results)
+                if ours.n:
+                    cut = f" at {reduction}" if reduction.name else ""
+                    lines.append(
+                        f"| {row.table} | {row.id} | {tier}{cut} | {ours.number()} | {ours.verdict(baseline)} |"
+                    )
+    head = "| table | row | tier | test error, % | verdict |\n|---|---|---|---|---|"
+    run = len({line.split("|")[2] for line in lines})
+    rest = f"{run} of {sum(len(paper.rows(t)) for t in (1, 2, 3))} rows of Tables 1-3 have records; the rest: not run."
+    return "\n".join([head, *lines, "", rest]) if lines else "No row has been run yet."

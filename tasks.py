@@ -1,0 +1,106 @@
+"""The commands of the companion: `invoke --list` names them, `invoke --help reproduce` explains one.
+
+invoke reproduce --table 3     train what has no record, execute the rows' notebooks, print the table
+invoke status                  what has been run, and what is next
+invoke book                    the site
+"""
+
+import sys
+from pathlib import Path
+
+from invoke import Exit, task
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "pkg"))  # the checkout's own library, installed or not
+
+from identity_mappings import commands, notebooks, tables  # noqa: E402
+from identity_mappings.__main__ import guarded  # noqa: E402
+
+ROW = "a row's id, as `invoke status` lists them; may be repeated; default: all rows of the table"
+TIER = "smoke (digits, no download), quick (CIFAR, a tenth of the schedule) or paper; default: smoke, on CUDA quick"
+
+
+def run(action):
+    """Run an action; a user's mistake is one line and a status, never a traceback."""
+    status = guarded(action)
+    if status:
+        raise Exit(code=status)
+
+
+@task(
+    iterable=["row"],
+    help={
+        "table": "the paper's table: 1, 2, 3 or 4",
+        "row": ROW,
+        "tier": TIER,
+        "seeds": "runs of each row, with seeds 0, 1, ...; the paper reports the median of 5",
+        "device": "auto, cpu or cuda",
+        "precision": "fp32, or bf16 for autocast",
+        "depth": "train at a smaller depth than the row's, recorded as such (not in the paper tier)",
+        "iterations": "train for fewer iterations than the tier's, recorded as such (not in the paper tier)",
+        "dry-run": "list the runs and what they would do, and stop",
+    },
+)
+def reproduce(
+    _, table, row=None, tier=None, seeds=1, device="auto", precision="fp32", depth=0, iterations=0, dry_run=False
+):
+    """Reproduce a table: train what has no record, execute the rows' notebooks, print paper, ours, n and verdict.
+
+    Kill it at any moment: the same command goes on from the last checkpoints.
+    """
+
+    def action():
+        commands.choose(precision, commands.PRECISIONS, "precision")
+        arguments = (table, row, tier, seeds, depth or None, iterations or None, device)
+        runs, chosen_device, chosen_tier, reduction = commands.planned(*arguments)
+        if dry_run:
+            for planned in runs:
+                print(
+                    f"{planned.name}: {commands.state_or_new(planned)}, {planned.recipe.protocol.iterations:,} iterations"
+                )
+            return
+        outcomes = commands.train_runs(runs, chosen_device, precision)
+        notebooks.execute(int(table), row, chosen_tier, seeds, reduction)
+        print(tables.text(int(table), chosen_tier, reduction, row))
+        commands.raise_refused(outcomes)
+
+    run(action)
+
+
+@task(help={"table": "only this table"})
+def status(_, table=None):
+    """Show which rows have how many finished, diverged, running and stopped runs, per tier, and what is next."""
+    run(lambda: commands.status(table))
+
+
+@task(help={"dataset": "cifar10 or cifar100"})
+def data(_, dataset):
+    """Download a data set unless it is there, and check it. $IDENTITY_MAPPINGS_DATA chooses the folder."""
+    run(lambda: commands.data(dataset))
+
+
+@task(name="notebooks")
+def sync_notebooks(context):
+    """Bring each notebook's .py and .ipynb together: the newer one wins; outputs are never kept."""
+    context.run(f"{sys.executable} -m jupytext --sync {HERE}/notebooks/*.py")
+
+
+@task
+def book(context):
+    """Execute the notebooks of all rows that have records and build the site, with warnings as errors."""
+    run(notebooks.execute_all)
+    context.run(f"{sys.executable} -m jupyter_book build -W -n --keep-going {HERE}/book")
+    print(f"open {HERE}/book/_build/html/index.html")
+
+
+@task
+def readme(_):
+    """Write the README's result table anew from the committed records."""
+    path = HERE / "README.md"
+    path.write_text(tables.into_readme(path.read_text()))
+
+
+@task(help={"args": "further arguments for pytest"})
+def test(context, args=""):
+    """Run the tests."""
+    context.run(f"{sys.executable} -m pytest {HERE}/tests {args}", pty=False)

@@ -1,0 +1,51 @@
+"""The repository agrees with itself: requirements, CI and README, notebook pairs, committed records."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from identity_mappings import paper, tables
+from identity_mappings.protocols import Reduction
+from identity_mappings.records import recipe_hash
+from identity_mappings.runs import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def commands_in_readme():
+    return re.findall(r"^python3 -m venv .*$", (ROOT / "README.md").read_text(), re.M)
+
+
+def test_ci_runs_the_readmes_test_command():
+    _, test_command = commands_in_readme()
+    assert test_command in (ROOT / ".ci/run").read_text().splitlines()
+
+
+def test_environment_and_pyproject_ask_for_the_same():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)}
+    listed = set(re.findall(r"^      - (?!-e)(\S+)$", (ROOT / "environment.yml").read_text(), re.M))
+    assert listed == wanted
+
+
+def test_readme_results_are_those_of_the_records():
+    text = (ROOT / "README.md").read_text()
+    assert tables.into_readme(text, ROOT / "results") == text
+
+
+@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_are_committed_without_outputs(notebook):
+    cells = json.loads(notebook.read_text())["cells"]
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+
+
+def test_committed_records_are_of_the_recipe_that_they_name():
+    for path in (ROOT / "results").rglob("seed-*.json"):
+        record = json.loads(path.read_text())
+        (row,) = paper.rows(record["table"], [record["row"]])
+        run = Run(row, record["variant"], record["tier"], record["seed"], Reduction.parse(record["reduction"]))
+        assert record["recipe_hash"] == recipe_hash(run.recipe)
+        assert run.record_path(ROOT / "results") == path
