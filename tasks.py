@@ -54,10 +54,8 @@ def reproduce(
         arguments = (table, row, tier, seeds, depth or None, iterations or None, device)
         runs, chosen_device, chosen_tier, reduction = commands.planned(*arguments)
         if dry_run:
-            for planned in runs:
-                print(
-                    f"{planned.name}: {commands.state_or_new(planned)}, {planned.recipe.protocol.iterations:,} iterations"
-                )
+            for each in runs:
+                print(f"{each.name}: {commands.state_or_new(each)}, {each.recipe.protocol.iterations:,} iterations")
             return
         outcomes = commands.train_runs(runs, chosen_device, precision)
         notebooks.execute(int(table), row, chosen_tier, seeds, reduction)

@@ -58,11 +58,11 @@ def plan(rows, tier, seeds, reduction=Reduction()):
 
     `seeds`: their number, counted from 0, or the seeds themselves. Raises UsageError where there is none.
     """
-    seeds = range(seeds) if isinstance(seeds, int) else seeds
-    if not seeds or min(seeds) < 0:
+    numbers = range(seeds) if isinstance(seeds, int) else seeds
+    if not numbers or min(numbers) < 0:
         raise UsageError(f"seeds must be 1 or more, each from 0 up (the paper reports the median of 5); got {seeds}")
     homes = dict.fromkeys(place(row, variant) for row in rows for variant in row.networks)
-    runs = [Run(*found, tier, seed, reduction) for seed in seeds for found in homes]
+    runs = [Run(*found, tier, seed, reduction) for seed in numbers for found in homes]
     for run in runs:
         _ = run.recipe  # a reduction that a row cannot take is refused before anything is trained
     return runs

@@ -1,0 +1,85 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A row of Table 3: original against pre-activation units
+#
+# Table 3 sets the original unit against full pre-activation, from one-layer branches at 110 layers to bottlenecks at
+# 1001, on CIFAR-10 and CIFAR-100. Each pre-activation row is compared with the original row of its pair.
+
+# %%
+import subprocess
+import sys
+from importlib.util import find_spec
+
+REPOSITORY = "https://github.com/identity-mappings/companion"
+if "google.colab" in sys.modules:  # Colab keeps its own torch
+    source = f"identity-mappings[book] @ git+{REPOSITORY}"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, source], check=True)
+elif find_spec("identity_mappings") is None:
+    sys.path.insert(0, "../pkg")
+
+from identity_mappings import commands, paper, runs, show
+from identity_mappings.protocols import Reduction
+
+# %% tags=["parameters"]
+table = 3
+# Another row: `cifar10-1001-pre-activation`; `invoke status` lists all.
+row = "cifar10-164-pre-activation"
+# smoke: digits, on a CPU. quick: CIFAR, a tenth of the schedule. paper: all.
+tier = "smoke"
+# 5 for a median like the paper's.
+seeds = 1
+# "iterations-100" or "depth-20" cuts the smoke and quick tiers further.
+reduction = ""
+
+# %% [markdown]
+# ## Training
+#
+# Runs that have a record are not trained again; a run that was stopped goes on from its checkpoint.
+
+# %%
+rows = paper.rows(table, [row])
+planned = runs.plan(rows, tier, seeds, Reduction.parse(reduction))
+device = commands.resolve_device("auto")
+outcomes = commands.train_runs(planned, device, precision="fp32")
+commands.raise_refused(outcomes)
+
+# %% [markdown]
+# ## Result
+
+# %%
+show.result(table, row, tier, reduction)
+
+# %% [markdown]
+# ## Recipe
+
+# %%
+show.recipe(planned)
+
+# %% [markdown]
+# ## Where the numbers come from
+
+# %%
+show.provenance(table, row, tier, reduction)
+
+# %% [markdown]
+# ## Training curves
+#
+# Solid: test error, on the right axis. Dashed: training loss, on the left. The baseline is drawn if it has been run.
+
+# %%
+show.curves(table, row, tier, reduction)

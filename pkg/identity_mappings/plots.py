@@ -1,0 +1,48 @@
+"""Training curves in the manner of the paper's Figs. 3 and 6."""
+
+import math
+
+
+def curves(summaries, title=""):
+    """A matplotlib Figure: training loss (dashed, left axis) and test error (solid, right axis) against iteration.
+
+    summaries: `records.Summary`s, each with a colour of its own for all of its runs; those without runs are left out.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    loss_axis = figure.add_subplot()
+    error_axis = loss_axis.twinx()
+    shown = [summary for summary in summaries if summary is not None and summary.n]
+    handles = []
+    for position, summary in enumerate(shown):
+        colour = f"C{position}"
+        for record in summary.records:
+            curve = record["curve"]
+            thin = {"color": colour, "alpha": 0.9 if summary.n == 1 else 0.6, "linewidth": 1.3}
+            loss_axis.plot(curve["iteration"], _gaps(curve["train_loss"]), linestyle="--", **thin)
+            error_axis.plot(curve["iteration"], _gaps(curve["test_error"]), linestyle="-", **thin)
+        handles.append(Line2D([], [], color=colour, label=f"{summary.row.id}: {summary.number()}"))
+    handles += [
+        Line2D([], [], color="0.3", linestyle="-", label="test error"),
+        Line2D([], [], color="0.3", linestyle="--", label="training loss"),
+    ]
+    loss_axis.set(xlabel="iteration", ylabel="training loss", yscale="log", title=title)
+    loss_axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    loss_axis.margins(x=0.01)
+    error_axis.set(ylabel="test error (%)", ylim=(0, _top(shown)))
+    error_axis.grid(axis="y", alpha=0.3)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _gaps(values):
+    """The values with nothing drawn where a diverged run has none."""
+    return [math.nan if value is None else value for value in values]
+
+
+def _top(summaries):
+    """Where the error axis ends: at 20 %, as the paper's figures do, or high enough for where every run ends."""
+    ends = [record["test_error"] for summary in summaries for record in summary.records]
+    return min(100, max([20, *(1.5 * end for end in ends if end is not None)]))

@@ -1,0 +1,177 @@
+"""What the notebooks and the book display: every sentence and table with a number in it, made from `paper` and records.
+
+Each function gives an object that Jupyter, Colab and the book render, Markdown all but the curves.
+"""
+
+import io
+
+from . import notebooks, paper, records, tables
+from .protocols import TIERS, Reduction
+
+
+def grid(header, lines):
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *lines]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def _markdown(*parts):
+    from IPython.display import Markdown
+
+    return Markdown("\n\n".join(part for part in parts if part))
+
+
+# --- of one row, for the notebooks
+
+
+def result(table, row, tier, reduction=""):
+    """A row's number beside the paper's, in words, with the verdict."""
+    (row,) = paper.rows(table, [row])
+    reduction = Reduction.parse(reduction)
+    ours, baseline = tables.compared(row, tier, reduction)
+    if row.published.fails:
+        said = f"the paper prints *fail*: a test error above {paper.FAIL_ABOVE:.0f} %"
+    else:
+        said = f"the paper reports a test error of **{row.published} %**, the median of 5 runs"
+        if row.published.mean is not None:
+            said += ", with mean ± standard deviation in brackets"
+    remark = f" ({row.remark})" if row.remark else ""
+    cut = f", reduced to {reduction}" if reduction.name else ""
+    lines = [f"For *{row.case}*{remark}, {row.figure}, {said}.", f"Ours, {tier} tier{cut}: **{ours.number()}**."]
+    verdict = ours.verdict(baseline)
+    if verdict and verdict != "not run":
+        lines.append(f"Verdict: **{verdict}**.")
+    if baseline is not None:
+        lines.append(f"Its baseline, `{baseline.row.id}`, in the same tier: {baseline.number()}.")
+    warning = f"**Not comparable with the paper's number.** {tables.note(tier).removeprefix('Percent. ')}"
+    return _markdown(" ".join(lines), "" if tier == "paper" else warning)
+
+
+def recipe(runs):
+    """What was trained: data, network and schedule of the runs, which differ in seed and variant only."""
+    recipes = list(dict.fromkeys(run.recipe for run in runs))
+    protocol = recipes[0].protocol
+    network = recipes[0].network.to_json()
+    shortcuts = "; ".join(dict.fromkeys(_settings(each.network.to_json()["shortcut"]) for each in recipes))
+    drops = " and ".join(f"{drop:,}" for drop in protocol.drops)
+    augmentation = [f"shifts of up to {protocol.pad} pixels"] * bool(protocol.pad) + ["flips"] * protocol.flip
+    lines = [
+        ("data", recipes[0].dataset),
+        ("layers", f"{network['depth']}, {network['branch']} units, widths {', '.join(map(str, network['widths']))}"),
+        ("order of activation", network["order"]),
+        ("shortcut", shortcuts),
+        ("iterations", f"{protocol.iterations:,} of {protocol.batch} images"),
+        ("batch normalisation over", "the batch" if protocol.bn_group is None else f"{protocol.bn_group} images"),
+        ("learning rate", f"{protocol.learning_rate:g}, ten times smaller from {drops}"),
+        ("warm-up", f"{protocol.warmup_rate:g} before iteration {protocol.warmup:,}"),
+        ("momentum, weight decay", f"{protocol.momentum:g}, {protocol.weight_decay:g}"),
+        ("augmentation", " and ".join(augmentation) or "none"),
+    ]
+    return _markdown(grid(("recipe", ""), lines))
+
+
+def _settings(shortcut):
+    rest = ", ".join(f"{key} = {value}" for key, value in shortcut.items() if key != "kind" and value is not None)
+    return shortcut["kind"] + (f" ({rest})" if rest else "")
+
+
+def provenance(table, row, tier, reduction=""):
+    """Where each of the row's numbers comes from, a line a run."""
+    (row,) = paper.rows(table, [row])
+    found = records.summary(row, tier, Reduction.parse(reduction)).records
+    several = len(row.networks) > 1
+    header = ("seed", "status", "test error, %", "device", "commit", "torch", "wall seconds")
+    lines = [
+        (
+            *([record["variant"]] if several else []),
+            record["seed"],
+            record["status"] if record["diverged_at"] is None else f"diverged at {record['diverged_at']:,}",
+            "none" if record["test_error"] is None else f"{record['test_error']:.2f}",
+            f"{record['device']}, {record['precision']}",
+            _short(record["commit"]),
+            record["versions"]["torch"].replace("+", " +"),
+            f"{record['wall_seconds']:,.0f}",
+        )
+        for record in found
+    ]
+    return _markdown(grid(("variant", *header) if several else header, lines)) if lines else _markdown("Not run.")
+
+
+def _short(commit):
+    """The first digits of a commit, with what the record says of changes to it."""
+    if commit is None:
+        return "unknown"
+    digits, plus, changes = commit.partition("+")
+    return f"{digits[:10]} {plus}{changes}".strip()
+
+
+def curves(table, row, tier, reduction=""):
+    """The training curves of a row and its baseline as an image; see `plots.curves`."""
+    from IPython.display import Image
+
+    from . import plots
+
+    (row,) = paper.rows(table, [row])
+    compared = tables.compared(row, tier, Reduction.parse(reduction))
+    file = io.BytesIO()
+    plots.curves(compared, f"Table {table}, {row.case}, {tier} tier").savefig(file, dpi=160)
+    return Image(file.getvalue(), width=720)
+
+
+# --- of a table, for the book
+
+
+def published(table):
+    """The table as the paper prints it, with the ids by which this companion calls its rows."""
+    rows = paper.rows(table)
+    columns = {
+        "row": lambda row: f"`{row.id}`",
+        "case": lambda row: row.case,
+        "figure": lambda row: row.figure.replace(" ", "\N{NO-BREAK SPACE}"),
+        "on shortcut": lambda row: row.on_shortcut,
+        "on F": lambda row: row.on_residual,
+        "error, %": lambda row: row.published,
+        "remark": lambda row: row.remark,
+    }
+    kept = {name: cell for name, cell in columns.items() if any(str(cell(row)) for row in rows)}
+    failing = any(row.published.fails for row in rows)
+    note = f"*fail* is what the paper prints for a test error above {paper.FAIL_ABOVE:.0f} %." if failing else ""
+    return _markdown(grid(kept, [[cell(row) for cell in kept.values()] for row in rows]), note)
+
+
+def tier(table, tier):
+    """A table's numbers in a tier, then those of its reduced recipes, with links to the executed notebooks."""
+    rows, parts = paper.rows(table), []
+    if tier == "paper" or any(records.runs_of(row, tier) for row in rows):
+        parts += [tables.markdown(table, tier), tables.note(tier), _links(rows, tier, Reduction())]
+    else:
+        parts.append(f"No row of Table {table} has been run in this tier: `not run`.")
+    for reduction in dict.fromkeys(each for row in rows for each in records.reductions(row, tier)):
+        made = [row for row in rows if records.runs_of(row, tier, reduction)]
+        cells = tables.cells(table, tier, reduction, [row.id for row in made])
+        parts += [
+            f"**Reduced to {reduction}.** The other rows at this reduction: `not run`. {tables.note(tier)}",
+            grid(("row", "ours", "verdict"), [(id, ours, verdict) for id, _, ours, verdict in cells]),
+            _links(made, tier, reduction),
+        ]
+    return _markdown(*parts)
+
+
+def _links(rows, tier, reduction):
+    """Links, relative to the book's folder, to the rows' executed notebooks."""
+    paths = {row.id: notebooks.executed_path(row.table, row.id, tier, reduction) for row in rows}
+    root = notebooks.EXECUTED.parent
+    links = [f"[{id}]({path.relative_to(root).as_posix()})" for id, path in paths.items() if path.exists()]
+    return "Executed notebooks: " + ", ".join(links) + "." if links else ""
+
+
+def progress():
+    """How many rows of each table have been run in each tier, counted from the records."""
+    lines = []
+    for table in paper.TABLES:
+        rows = paper.rows(table)
+        counts = [sum(bool(records.runs_of(row, tier)) for row in rows) for tier in TIERS]
+        reduced = sum(any(records.reductions(row, tier) for tier in TIERS) for row in rows)
+        lines.append((f"Table {table}", len(rows), *(count or "not run" for count in counts), reduced or "not run"))
+    header = ("", "rows", *(f"{tier} tier" for tier in TIERS), "at a reduced recipe")
+    return _markdown(grid(header, lines))

@@ -1,0 +1,130 @@
+"""The data sets: the digits as they ship, an order that does not depend on the source, and files that are not right."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from identity_mappings import UsageError
+from identity_mappings.data import Dataset, load
+
+REAL = Path(os.environ.get("IDENTITY_MAPPINGS_DATA", "")) / "cifar10.npz"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("IDENTITY_MAPPINGS_DATA", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "name, train, test, classes, checksum",
+    [
+        ("digits", (1347, 8, 8, 1), (450, 8, 8, 1), 10, "861c4bb4890b4cae"),
+        ("digit-pairs", (6000, 8, 16, 1), (1000, 8, 16, 1), 100, "1d89106af778f1af"),
+    ],
+)
+def test_smoke_data(name, train, test, classes, checksum):
+    data = load(name)
+    assert (data.x_train.shape, data.x_test.shape, data.classes) == (train, test, classes)
+    assert (data.x_train.dtype, data.y_train.dtype) == (np.uint8, np.int64)
+    assert data.x_train.min() == 0 and data.x_train.max() == 255
+    assert set(data.y_train) == set(data.y_test) == set(range(classes))
+    assert data.checksum[:16] == checksum
+
+
+def test_no_test_digit_is_in_a_training_pair():
+    """Halves of the pairs are digits; those of the test images never occur among the training images'."""
+    data = load("digit-pairs")
+
+    def halves(images):
+        return {half.tobytes() for image in images for half in (image[:, :8], image[:, 8:])}
+
+    single = load("digits")
+    assert halves(data.x_train) <= {image.tobytes() for image in single.x_train}
+    assert halves(data.x_test) <= {image.tobytes() for image in single.x_test}
+
+
+def toy(seed):
+    random = np.random.default_rng(3)
+    x, y = random.integers(0, 256, (20, 4, 4, 3), dtype=np.uint8), random.integers(0, 10, 20)
+    train, test = np.random.default_rng(seed).permutation(15), 15 + np.random.default_rng(seed).permutation(5)
+    return Dataset("toy", x[train], y[train], x[test], y[test], classes=10)
+
+
+def test_canonical_order_does_not_depend_on_the_source():
+    one, other = toy(0).canonical(), toy(1).canonical()
+    assert one.checksum == other.checksum
+    for part in ("x_train", "y_train", "x_test", "y_test"):
+        assert np.array_equal(getattr(one, part), getattr(other, part))
+        assert not np.array_equal(getattr(toy(0), part), getattr(toy(1), part))
+
+
+def test_the_checksum_sees_a_pixel_and_a_label():
+    data = toy(0)
+    pixel, label = data.x_train.copy(), data.y_test.copy()
+    pixel[3, 1, 2, 0] ^= 1
+    label[0] = (label[0] + 1) % 10
+    changed = [replace(data, x_train=pixel), replace(data, y_test=label), data]
+    assert len({d.canonical().checksum for d in changed}) == 3
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_missing_cifar_says_where_and_what_to_do(folder, name):
+    with pytest.raises(UsageError) as caught:
+        load(name)
+    assert str(folder) in str(caught.value)
+    assert f"invoke data --dataset {name}" in str(caught.value)
+
+
+def test_unknown_data_set():
+    with pytest.raises(UsageError, match="dataset must be one of: cifar10.*got 'cifar'"):
+        load("cifar")
+
+
+def arrays(count=10, side=32):
+    x, y = np.zeros((count, side, side, 3), np.uint8), np.zeros(count, np.int64)
+    return {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+
+
+def not_a_zip(path):
+    path.write_bytes(b"these are no images")
+
+
+def cut_short(path):
+    np.savez(path, **arrays())
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def empty(path):
+    path.touch()
+
+
+def without_labels(path):
+    np.savez(path, x_train=np.zeros(3), x_test=np.zeros(3))
+
+
+@pytest.mark.parametrize("damage", [not_a_zip, cut_short, empty, without_labels])
+def test_damaged_npz(folder, damage):
+    damage(folder / "cifar10.npz")
+    with pytest.raises(UsageError, match="cifar10.npz must be an NPZ with x_train.*invoke data --dataset cifar10"):
+        load("cifar10")
+
+
+@pytest.mark.parametrize("count, side", [(10, 32), (10, 28)])
+def test_npz_of_another_shape(folder, count, side):
+    np.savez(folder / "cifar10.npz", **arrays(count, side))
+    with pytest.raises(UsageError, match=rf"expected 50000 train images .*got \({count}, {side}, {side}, 3\)"):
+        load("cifar10")
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason="$IDENTITY_MAPPINGS_DATA holds no cifar10.npz")
+def test_the_real_cifar_10():
+    data = load("cifar10")
+    assert data.x_train.shape == (50_000, 32, 32, 3)
+    assert np.bincount(data.y_train).tolist() == [5_000] * 10
+    assert np.bincount(data.y_test).tolist() == [1_000] * 10
+    means = data.x_train.mean((0, 1, 2))
+    np.testing.assert_allclose(means, [125.3, 123.0, 113.9], atol=0.1)  # the channel means that everyone quotes

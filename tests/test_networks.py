@@ -1,0 +1,88 @@
+"""Networks as a whole: depths, shapes, initial weights, and where a bottleneck strides."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from identity_mappings import NetworkSpec, UsageError, cifar_resnet, imagenet_resnet, shortcut
+from identity_mappings.networks import IMAGENET_UNITS, cifar_spec, imagenet_spec
+
+
+@pytest.mark.parametrize("depth, branch", [(8, "one-layer"), (110, "basic"), (164, "bottleneck"), (11, "bottleneck")])
+def test_depth_counts_the_weight_layers(depth, branch):
+    with torch.device("meta"):
+        network = cifar_resnet(depth, branch=branch)
+    shortcuts = sum(isinstance(m, nn.Conv2d) for unit in network.units for m in unit.resize.modules())
+    layers = sum(isinstance(m, nn.Conv2d | nn.Linear) for m in network.modules())
+    assert layers - shortcuts == depth
+
+
+@pytest.mark.parametrize("depth", IMAGENET_UNITS)
+def test_imagenet_depth_counts_the_weight_layers(depth):
+    assert 3 * sum(imagenet_spec(depth).units) + 2 == depth
+
+
+@pytest.mark.parametrize("depth, branch", [(9, "basic"), (100, "bottleneck"), (2, "basic"), (0, "one-layer")])
+def test_impossible_depths_are_refused(depth, branch):
+    with pytest.raises(UsageError, match=f"depth of a {branch} net must be .*n\\+2 .*; got {depth}"):
+        NetworkSpec(depth, branch=branch)
+
+
+def test_unknown_imagenet_depth_is_refused():
+    with pytest.raises(UsageError, match="ImageNet depth must be one of: .*got 34"):
+        imagenet_resnet(34)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (8, 8), (8, 16)])
+def test_images_of_any_size_become_logits(size):
+    network = cifar_resnet(11, branch="bottleneck", channels=1, classes=7, widths=(4, 8, 12))
+    assert network(torch.randn(2, 1, *size)).shape == (2, 7)
+
+
+def test_imagenet_network_gives_a_thousand_logits():
+    with torch.device("meta"):
+        assert imagenet_resnet(50)(torch.empty(2, 3, 224, 224)).shape == (2, 1000)
+
+
+@pytest.mark.parametrize("stride_on, strides", [("first", [2, 1, 1]), ("3x3", [1, 2, 1])])
+def test_where_a_bottleneck_strides(stride_on, strides):
+    opener = cifar_resnet(11, branch="bottleneck", stride_on=stride_on).units[1]
+    assert [m.stride[0] for m in opener.residual if isinstance(m, nn.Conv2d)] == strides
+
+
+def test_initial_weights():
+    network = cifar_resnet(8, widths=(32, 64, 128), resize="projection", seed=0)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.in_channels > 3:
+            area = module.kernel_size[0] ** 2
+            assert module.weight.var().item() == pytest.approx(2 / (area * module.out_channels), rel=0.1)
+            assert abs(module.weight.mean().item()) < 4 * module.weight.std().item() / math.sqrt(module.weight.numel())
+        if isinstance(module, nn.BatchNorm2d):
+            assert (module.weight == 1).all() and (module.bias == 0).all()
+    weight, bound = network.classifier.weight, 1 / math.sqrt(128)
+    assert 0.98 * bound < weight.abs().max().item() <= bound
+    assert weight.var().item() == pytest.approx(bound**2 / 3, rel=0.15)  # of a uniform draw
+    assert (network.classifier.bias == 0).all()
+
+
+def test_a_seed_fixes_the_weights():
+    def weights(seed):
+        return torch.cat([p.flatten() for p in cifar_resnet(8, seed=seed).parameters()])
+
+    assert torch.equal(weights(3), weights(3))
+    assert not torch.equal(weights(3), weights(4))
+
+
+def test_the_papers_choices_follow_from_the_depth():
+    assert (cifar_spec(110).branch, cifar_spec(110).resize) == ("basic", "pad")
+    assert (cifar_spec(1001).branch, cifar_spec(1001).resize) == ("bottleneck", "projection")
+    assert cifar_spec(164, branch="bottleneck", resize="pad").resize == "pad"
+
+
+def test_names():
+    assert str(cifar_spec(110, branch="one-layer")) == "ResNet-110(1layer), original"
+    dropped = cifar_spec(110, shortcut=shortcut("dropout", p=0.5))
+    assert "dropout(p=0.5" in str(dropped)
+    assert dropped.to_json()["shortcut"] == {"kind": "dropout", "p": 0.5, "rescale": False}

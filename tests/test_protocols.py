@@ -1,0 +1,95 @@
+"""The schedule at its corners, the smaller tiers, and the reductions that are taken and refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from identity_mappings import UsageError, paper
+from identity_mappings.protocols import CIFAR, QUICK, SMOKE, Protocol, Reduction, recipe
+
+RATES = {0: 0.01, 399: 0.01, 400: 0.1, 31_999: 0.1, 32_000: 0.01, 47_999: 0.01, 48_000: 0.001, 63_999: 0.001}
+
+
+@pytest.mark.parametrize("iteration, rate", RATES.items())
+def test_rate(iteration, rate):
+    assert CIFAR.rate(iteration) == pytest.approx(rate, rel=1e-12)
+
+
+def test_the_protocol_is_the_appendixs():
+    assert (CIFAR.iterations, CIFAR.batch, CIFAR.momentum, CIFAR.weight_decay) == (64_000, 128, 0.9, 1e-4)
+    assert (CIFAR.pad, CIFAR.flip, CIFAR.nesterov, CIFAR.bn_group) == (4, True, False, 64)
+
+
+def test_smaller_tiers_drop_at_the_same_fractions():
+    assert (QUICK.iterations, QUICK.drops, QUICK.warmup) == (6_400, (3_200, 4_800), 400)
+    assert (SMOKE.iterations, SMOKE.drops, SMOKE.warmup, SMOKE.batch) == (600, (300, 450), 20, 64)
+    assert (SMOKE.pad, SMOKE.flip) == (0, False)
+
+
+@pytest.mark.parametrize("field", ["velocity", "pad_value", "normalisation"])
+def test_unknown_choices_are_refused(field):
+    with pytest.raises(UsageError, match=f"{field} must be one of: .*got 'other'"):
+        Protocol(**{field: "other"})
+
+
+def tier_recipe(tier, reduction=Reduction(), table=1, id="original"):
+    (row,) = paper.rows(table, [id])
+    return recipe(row.recipe(next(iter(row.networks))), tier, reduction)
+
+
+def test_what_each_tier_changes():
+    full, quick, smoke = (tier_recipe(tier) for tier in ("paper", "quick", "smoke"))
+    assert full.protocol == CIFAR and quick.protocol == QUICK and smoke.protocol == SMOKE
+    assert full.network == quick.network and full.dataset == quick.dataset == "cifar10"
+    assert (smoke.dataset, smoke.network.depth, smoke.network.channels) == ("digits", 110, 1)
+
+
+@pytest.mark.parametrize(
+    "table, id, dataset, iterations, batch",
+    [
+        (3, "cifar100-164-original", "digit-pairs", 300, 64),
+        (3, "cifar10-1001-pre-activation", "digits", 150, 64),
+        (4, "cifar10-1001-pre-activation-batch-64", "digits", 150, 32),
+    ],
+)
+def test_smoke_of_the_larger_rows(table, id, dataset, iterations, batch):
+    smoke = tier_recipe("smoke", table=table, id=id)
+    assert (smoke.dataset, smoke.protocol.iterations, smoke.protocol.batch) == (dataset, iterations, batch)
+
+
+def test_a_reduction_shortens_the_schedule_and_the_net():
+    reduced = tier_recipe("quick", Reduction(20, 320))
+    assert reduced.network.depth == 20
+    assert (reduced.protocol.iterations, reduced.protocol.drops, reduced.protocol.warmup) == (320, (160, 240), 20)
+
+
+@pytest.mark.parametrize(
+    "tier, reduction, message",
+    [
+        ("paper", Reduction(depth=20), "paper tier is the paper's recipe; got 20 layers"),
+        ("quick", Reduction(depth=110), "depth must be below the row's 110; got 110"),
+        ("quick", Reduction(depth=21), "6n\\+2 .*got 21"),
+        ("quick", Reduction(iterations=6_400), "from 1 to 6399, below the quick tier's; got 6400"),
+        ("smoke", Reduction(iterations=600), "from 1 to 599, below the smoke tier's; got 600"),
+        ("smoke", Reduction(iterations=0), "from 1 to 599.*got 0"),
+        ("large", Reduction(), "tier must be one of: .*got 'large'"),
+    ],
+)
+def test_refused(tier, reduction, message):
+    with pytest.raises(UsageError, match=message):
+        tier_recipe(tier, reduction)
+
+
+sizes = st.none() | st.integers(min_value=1, max_value=10**6)
+
+
+@given(sizes, sizes)
+def test_a_reduction_comes_back_from_its_name(depth, iterations):
+    reduction = Reduction(depth, iterations)
+    assert Reduction.parse(reduction.name) == reduction
+
+
+def test_names_of_reductions():
+    assert Reduction(20, 3_200).name == "depth-20-iterations-3200"
+    assert str(Reduction(20, 3_200)) == "20 layers, 3,200 iterations"
+    assert Reduction().name == str(Reduction()) == ""

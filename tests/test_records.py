@@ -1,0 +1,151 @@
+"""Records on disk and what a row's runs add up to."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from conftest import small_run
+
+from identity_mappings import UsageError, paper, records
+from identity_mappings.protocols import Reduction
+from identity_mappings.records import Summary
+from identity_mappings.runs import Run, place
+
+INF = math.inf
+
+
+def test_round_trip(run, outcome, tmp_path):
+    assert records.read(run, tmp_path) is None
+    written = records.write(run, outcome(12.5), tmp_path)
+    assert records.read(run, tmp_path) == written
+    assert (written["row"], written["seed"], written["test_error"]) == ("original", 0, 12.5)
+    assert set(records.numbers(written)) < set(written)
+    assert sorted(p.name for p in run.folder(tmp_path).iterdir()) == ["seed-0.json"]
+
+
+def test_where_a_record_lies(run, tmp_path):
+    place = "smoke/table-1/original@depth-8-iterations-20/seed-0.json"
+    assert run.record_path(tmp_path) == tmp_path / place
+    assert replace(run, reduction=Reduction()).folder(tmp_path) == tmp_path / "smoke/table-1/original"
+
+
+def test_a_record_of_another_recipe_is_refused_and_kept(run, outcome, tmp_path):
+    other = small_run(1, "original", iterations=40)
+    records.write(other, outcome(12.5), tmp_path)
+    path = run.record_path(tmp_path)
+    path.parent.mkdir(parents=True)
+    other.record_path(tmp_path).rename(path)
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="of another recipe: expected .* got .*nothing was overwritten"):
+        records.read(run, tmp_path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b'{"seed": 0', b"[]", b"{}", b"\xff\xfe", b"null"])
+def test_a_damaged_record_is_named(run, tmp_path, content):
+    path = run.record_path(tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="seed-0.json must be a run record in JSON.*move it away"):
+        records.read(run, tmp_path)
+
+
+def test_the_hash_tells_recipes_apart():
+    recipes = {row.recipe(v) for row in paper.rows() for v in row.networks}
+    assert len({records.recipe_hash(recipe) for recipe in recipes}) == len(recipes)
+    assert json.loads(json.dumps(small_run(1, "dropout").recipe.to_json())) == small_run(1, "dropout").recipe.to_json()
+
+
+def result(id, *errors, tier="paper", table=1):
+    (row,) = paper.rows(table, [id])
+    return Summary(row, tier, tuple(sorted(errors)), ())
+
+
+@pytest.mark.parametrize(
+    "summary, verdict",
+    [
+        (result("original"), "not run"),
+        (result("original", 6.5, 6.6, 6.61, 6.65, 6.7), "consistent"),
+        (result("original", 7.5, 7.6, 7.61, 7.65, 7.7), "differs"),
+        (result("original", 5.5, 5.6, 5.61, 5.65, 5.7), "differs"),
+        (result("original", 6.6), "underpowered (n=1: no interval)"),
+        (result("original", 5.0, 6.0, 6.61, 8.0, 9.0), "underpowered (+0.00 ± 3.50)"),
+        (result("original", 6.6, INF, INF), "differs"),
+        (result("plain", 35.0), "consistent"),
+        (result("plain", INF), "consistent"),
+        (result("plain", 9.0), "differs"),
+    ],
+)
+def test_verdicts_against_the_paper(summary, verdict):
+    assert summary.verdict() == verdict
+
+
+BASE = result("original", 5.0, 5.2, 5.4, tier="smoke")
+
+
+@pytest.mark.parametrize(
+    "summary, baseline, verdict",
+    [
+        (BASE, None, "baseline"),
+        (result("dropout", 30.0, tier="smoke"), BASE, "fails: seen"),
+        (result("dropout", 8.0, tier="smoke"), BASE, "fails: not seen"),
+        (result("conv-1x1", 8.0, tier="smoke"), BASE, "worse than original: seen"),
+        (result("conv-1x1", 4.0, tier="smoke"), BASE, "worse than original: not seen"),
+        (result("conv-1x1", INF, tier="smoke"), BASE, "worse than original: seen"),
+        (result("conv-1x1", 4.0, tier="smoke"), None, "worse than original: baseline not run"),
+        (result("shortcut-gating-6", 7.1, tier="smoke"), BASE, "near original: seen"),
+        (result("shortcut-gating-6", 7.3, tier="smoke"), BASE, "near original: not seen"),
+        (result("dropout", tier="smoke"), BASE, "not run"),
+    ],
+)
+def test_verdicts_of_a_small_tier(summary, baseline, verdict):
+    assert summary.verdict(baseline) == verdict
+
+
+def test_better_is_below_the_baseline():
+    base = result("110-original", 6.0, tier="smoke", table=2)
+    for error, seen in ((5.0, "seen"), (7.0, "not seen")):
+        row = result("110-full-pre-activation", error, tier="smoke", table=2)
+        assert row.verdict(base) == f"better than 110-original: {seen}"
+
+
+@pytest.mark.parametrize(
+    "errors, median, number",
+    [
+        ((), None, "not run"),
+        ((7.0,), 7.0, "7.00 (n=1)"),
+        ((6.0, 8.0), 7.0, "7.00 (n=2, 7.00 ± 1.41)"),
+        ((6.0, 7.0, INF), 7.0, "7.00 (n=3, 1 diverged)"),
+        ((6.0, INF), INF, "fail (n=2, 1 diverged)"),
+        ((INF, INF), INF, "fail (n=2, 2 diverged)"),
+        ((25.0,), 25.0, "fail: 25.00 (n=1)"),
+    ],
+)
+def test_medians_and_how_they_are_printed(errors, median, number):
+    summary = result("original", *errors)
+    assert summary.median == median
+    assert summary.number() == number
+
+
+def test_half_width_of_five_runs():
+    summary = result("original", 1.0, 2.0, 3.0, 4.0, 5.0)
+    assert summary.half_width == pytest.approx(2.776 * math.sqrt(2.5) * math.sqrt(math.pi / 5))
+
+
+def test_a_summary_counts_the_records_of_all_variants(outcome, tmp_path):
+    (row,) = paper.rows(1, ["exclusive-gating-0-to-5"])
+    cut = Reduction(8, 20)
+    for variant, error in (("bias-0", 50.0), ("bias-5", 30.0)):
+        records.write(Run(*place(row, variant), "smoke", 0, cut), outcome(error), tmp_path)
+    records.write(Run(*place(row, "bias-5"), "smoke", 1, cut), outcome(None, "diverged"), tmp_path)
+    summary = records.summary(row, "smoke", cut, tmp_path)
+    assert summary.errors == (30.0, 50.0, INF)
+    assert records.summary(row, "smoke", results=tmp_path).n == 0
+    assert records.reductions(row, "smoke", tmp_path) == [cut]
+
+
+def test_tables_share_the_record_of_a_shared_recipe(run, outcome, tmp_path):
+    records.write(run, outcome(9.0), tmp_path)
+    (row,) = paper.rows(2, ["110-original"])
+    assert records.summary(row, "smoke", run.reduction, tmp_path).errors == (9.0,)
