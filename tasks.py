@@ -58,7 +58,7 @@ def reproduce(
                 print(f"{each.name}: {commands.state_or_new(each)}, {each.recipe.protocol.iterations:,} iterations")
             return
         outcomes = commands.train_runs(runs, chosen_device, precision)
-        notebooks.execute(int(table), row, chosen_tier, seeds, reduction)
+        notebooks.execute(int(table), row, chosen_tier, list(range(seeds)), reduction)
         print(tables.text(int(table), chosen_tier, reduction, row))
         commands.raise_refused(outcomes)
 
@@ -87,7 +87,7 @@ def sync_notebooks(context):
 def book(context):
     """Execute the notebooks of all rows that have records and build the site, with warnings as errors."""
     run(notebooks.execute_all)
-    context.run(f"{sys.executable} -m jupyter_book build -W -n --keep-going {HERE}/book")
+    context.run(f"{Path(sys.executable).with_name('jupyter-book')} build -W -n --keep-going {HERE}/book")
     print(f"open {HERE}/book/_build/html/index.html")
 
 

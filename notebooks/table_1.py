@@ -41,7 +41,7 @@ table = 1
 row = "original"
 # smoke: digits, on a CPU. quick: CIFAR, a tenth of the schedule. paper: all.
 tier = "smoke"
-# 5 for a median like the paper's.
+# A number of seeds, or a list of them. 5 for a median like the paper's.
 seeds = 1
 # "iterations-100" or "depth-20" cuts the smoke and quick tiers further.
 reduction = ""

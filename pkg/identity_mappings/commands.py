@@ -96,9 +96,7 @@ def counted(row, tier, reduction=Reduction()):
     """A row's runs in a tier, as "2 finished, 1 running", or "not run"."""
     states = Counter()
     for variant in row.networks:
-        folder = runs.Run(*runs.place(row, variant), tier, 0, reduction).folder()
-        seeds = {int(path.stem.removeprefix("seed-")) for path in folder.glob("seed-*.*") if path.suffix != ".partial"}
-        for seed in seeds:
+        for seed in runs.Run(*runs.place(row, variant), tier, 0, reduction).seeds():
             states[state_of(runs.Run(*runs.place(row, variant), tier, seed, reduction))] += 1
     order = ("finished", "diverged", "running", "stopped", "of another recipe")
     return ", ".join(f"{states[state]} {state}" for state in order if states[state]) or "not run"

@@ -50,6 +50,8 @@ class NetworkSpec:
     channels: int = 3
 
     def __post_init__(self):
+        if not isinstance(self.depth, int):
+            raise UsageError(f"depth must be a whole number of layers; got {self.depth!r}")
         choose(self.branch, BRANCHES, "branch")
         order(self.order)
         choose(self.resize, ("pad", "projection"), "resize")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from . import paper, records
 from .protocols import TIERS, Reduction
+from .runs import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES, EXECUTED = ROOT / "notebooks", ROOT / "book" / "runs"
@@ -17,45 +18,39 @@ def executed_path(table, row_id, tier, reduction=Reduction()):
 
 
 def execute(table, row_ids, tier, seeds, reduction=Reduction(), results=None):
-    """Execute the table's notebook for each row that has records and whose executed copy is older than they are."""
-    stale = [
-        row
-        for row in paper.rows(table, row_ids)
-        if _newest(row, tier, reduction, results) > _made(row, tier, reduction)
-    ]
-    if not stale:
-        return
+    """Execute the table's notebook for each row whose runs of `seeds` all have records newer than its executed copy."""
+    for row in paper.rows(table, row_ids):
+        runs = plan([row], tier, seeds, reduction)
+        if any(records.peek(run, results) is None for run in runs):
+            continue  # the notebook would train what is missing
+        target = executed_path(table, row.id, tier, reduction)
+        if not target.exists() or target.stat().st_mtime < _newest(row, tier, reduction, results):
+            print(f"executing the notebook of Table {table}, {row.id}, {tier} tier", flush=True)
+            parameters = {"table": table, "row": row.id, "tier": tier, "seeds": seeds, "reduction": reduction.name}
+            _execute(SOURCES / f"table_{table}.ipynb", target, parameters)
+
+
+def _execute(source, target, parameters):
     import papermill
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    for row in stale:
-        target = executed_path(table, row.id, tier, reduction)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f"{target.stem}.partial.ipynb")
-        parameters = {"table": table, "row": row.id, "tier": tier, "seeds": seeds, "reduction": reduction.name}
-        print(f"executing the notebook of Table {table}, {row.id}, {tier} tier", flush=True)
-        papermill.execute_notebook(
-            SOURCES / f"table_{table}.ipynb",
-            partial,
-            parameters,
-            kernel_name="python3",
-            cwd=SOURCES,
-            progress_bar=False,
-        )
-        partial.replace(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.stem}.partial.ipynb")
+    papermill.execute_notebook(source, partial, parameters, kernel_name="python3", cwd=SOURCES, progress_bar=False)
+    partial.replace(target)
 
 
 def execute_all(results=None):
-    """`execute` for every row, tier and reduction that has records, and remove the copies of those that have none."""
+    """`execute` for every row of the book's tables that has records, and remove the copies of rows without."""
     kept = set()
     for row in paper.rows():
-        if not (SOURCES / f"table_{row.table}.ipynb").exists():
+        if not (ROOT / "book" / f"table-{row.table}.md").exists():
             continue
         for tier in TIERS:
             for reduction in (Reduction(), *records.reductions(row, tier, results)):
-                found = records.runs_of(row, tier, reduction, results)
-                if found:
-                    execute(row.table, [row.id], tier, len({run.seed for run in found}), reduction, results)
+                seeds = sorted({run.seed for run in records.runs_of(row, tier, reduction, results)})
+                if seeds:
+                    execute(row.table, [row.id], tier, seeds, reduction, results)
                     kept.add(executed_path(row.table, row.id, tier, reduction))
     for path in EXECUTED.rglob("*.ipynb"):
         if path not in kept:
@@ -63,11 +58,8 @@ def execute_all(results=None):
 
 
 def _newest(row, tier, reduction, results):
-    """When the newest thing that a row's notebook shows was written; 0 where it has no records."""
-    made = [run.record_path(results).stat().st_mtime for run in records.runs_of(row, tier, reduction, results)]
-    return max([*made, (SOURCES / f"table_{row.table}.ipynb").stat().st_mtime]) if made else 0.0
-
-
-def _made(row, tier, reduction):
-    path = executed_path(row.table, row.id, tier, reduction)
-    return path.stat().st_mtime if path.exists() else 0.0
+    """When the newest thing that a row's notebook shows was written: its records, its baseline's, the notebook."""
+    baseline = paper.rows(row.table, [row.baseline]) if row.baseline else []
+    shown = [run for each in (row, *baseline) for run in records.runs_of(each, tier, reduction, results)]
+    paths = [SOURCES / f"table_{row.table}.ipynb", *(run.record_path(results) for run in shown)]
+    return max(path.stat().st_mtime for path in paths)

@@ -217,9 +217,12 @@ CITED = tuple(
 
 
 def rows(table=None, ids=()):
-    """The rows of a table (None: of all), or those of the given ids. Raises UsageError for one that is not there."""
+    """The rows of a table, all or those of the given ids; of all tables where `table` is None.
+
+    Raises UsageError for a table or row that is not there.
+    """
     if table is None:
-        return [row for table in TABLES for row in rows(table, ids)]
+        return [row for table in TABLES.values() for row in table]
     choose(str(table), TABLES, "table")
     found = {row.id: row for row in TABLES[int(table)]}
     return [found[choose(id, found, f"row of Table {table}")] for id in ids] if ids else list(found.values())

@@ -4,7 +4,8 @@ Every field that papers and libraries fill in differently has a name here, the p
 line on why. Iterations are counted, never epochs: the paper's 64k are 163.84 passes over the 50,000 images.
 """
 
-from dataclasses import asdict, dataclass, replace
+import re
+from dataclasses import asdict, dataclass, fields, replace
 
 from .errors import UsageError, choose
 
@@ -95,9 +96,18 @@ class Reduction:
         """As folders and tables call it: "depth-20", "depth-20-iterations-3200", or "" for no cut."""
         return "-".join(f"{key}-{value}" for key, value in asdict(self).items() if value is not None)
 
+    @staticmethod
+    def names(name):
+        """Whether `name` is a reduction's."""
+        return re.fullmatch(r"(depth-\d+)?((^|-)iterations-\d+)?", name) is not None
+
     @classmethod
     def parse(cls, name):
-        """The reduction of that `name`."""
+        """The reduction of that `name`. Raises UsageError for a string that names none."""
+        if not cls.names(name):
+            raise UsageError(
+                f'a reduction is named like "depth-20", "iterations-100" or both with a dash; got {name!r}'
+            )
         words = name.split("-") if name else []
         return cls(**{key: int(value) for key, value in zip(words[::2], words[1::2], strict=True)})
 
@@ -124,7 +134,12 @@ def recipe(paper_recipe, tier, reduction=Reduction()):
     shrunk = replace(protocol, iterations=QUICK.iterations, drops=QUICK.drops)
     if tier == "smoke":
         dataset = SMOKE_DATA[dataset]
-        shrunk = replace(SMOKE, batch=SMOKE.batch * protocol.batch // CIFAR.batch)
+        chosen = {
+            field.name: getattr(protocol, field.name)
+            for field in fields(Protocol)
+            if getattr(protocol, field.name) != getattr(CIFAR, field.name)
+        }
+        shrunk = replace(SMOKE, **chosen | {"batch": SMOKE.batch * protocol.batch // CIFAR.batch})
         shrunk = shrunk.shortened(smoke_iterations(network))
         network = replace(network, widths=SMOKE_WIDTHS[network.branch], channels=1)
     if reduction.depth is not None:

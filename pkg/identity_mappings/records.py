@@ -84,7 +84,8 @@ def read(run, results=None):
     path = run.record_path(results)
     try:
         record = json.loads(path.read_text())
-        found = record["recipe_hash"]
+        found, seed = record["recipe_hash"], record["seed"]
+        _ = numbers(record)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -97,6 +98,8 @@ def read(run, results=None):
             f"{path} is of another recipe: expected {recipe_hash(run.recipe)}, got {found}: "
             f"move it away to train this one; nothing was overwritten"
         )
+    if seed != run.seed:
+        raise UsageError(f"{path} is the record of seed {seed}; expected seed {run.seed}: move it away")
     return record
 
 
@@ -139,9 +142,6 @@ class Summary:
     @property
     def median(self):
         """Percent, as the paper reports it; None without runs."""
-        return statistics.median_high(self.errors) if self.diverged else self._median()
-
-    def _median(self):
         return statistics.median(self.errors) if self.errors else None
 
     @property
@@ -165,8 +165,8 @@ class Summary:
 
     @property
     def fails(self):
-        """Whether the median is what Table 1 calls "fail": above 20 %."""
-        return self.median is not None and self.median > FAIL_ABOVE
+        """Whether the median is what Table 1, and only it, calls "fail": above 20 %."""
+        return self.row.table == 1 and self.median is not None and self.median > FAIL_ABOVE
 
     def number(self):
         """The result as a table prints it, with n and spread; never blank."""
@@ -174,7 +174,7 @@ class Summary:
             return "not run"
         lost = f", {self.diverged} diverged" if self.diverged else ""
         if math.isinf(self.median):
-            return f"fail (n={self.n}{lost})"
+            return f"diverged (n={self.n}{lost})"
         spread = f", {self.spread[0]:.2f} ± {self.spread[1]:.2f}" if self.spread else ""
         return f"{'fail: ' if self.fails else ''}{self.median:.2f} (n={self.n}{spread}{lost})"
 
@@ -207,9 +207,11 @@ class Summary:
         published = self.row.published
         if published.fails or self.fails:
             return "consistent" if published.fails == self.fails else "differs"
-        if self.half_width is None:
+        if self.half_width is None and not math.isinf(self.median):
             return f"underpowered (n={self.n}: no interval)"
         gap = self.median - published.error
+        if math.isinf(gap):
+            return "differs"
         if abs(gap) > self.half_width:
             return "differs"
         if self.half_width <= RESOLUTION:
@@ -221,8 +223,7 @@ def runs_of(row, tier, reduction=Reduction(), results=None):
     """The runs of a row's recipes that have a record, in order of seed."""
     found = []
     for variant in row.networks:
-        folder = Run(*place(row, variant), tier, 0, reduction).folder(results)
-        seeds = sorted(int(path.stem.removeprefix("seed-")) for path in folder.glob("seed-*.json"))
+        seeds = Run(*place(row, variant), tier, 0, reduction).seeds(results, (".json",))
         found += [Run(*place(row, variant), tier, seed, reduction) for seed in seeds]
     return found
 
@@ -240,4 +241,4 @@ def reductions(row, tier, results=None):
     folder = Run(table_row, variant, tier, 0).folder(results)
     folder = folder.parent if variant else folder
     names = sorted(path.name.partition("@")[2] for path in folder.parent.glob(f"{table_row.id}@*"))
-    return [Reduction.parse(name) for name in names]
+    return [Reduction.parse(name) for name in names if Reduction.names(name)]

@@ -1,6 +1,7 @@
 """A run: one recipe of a table's row, in one tier, with one seed; and where its files lie."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,12 @@ class Run:
         """Of the run's files: <results>/<tier>/table-<t>/<row>[@<reduction>][/<variant>]."""
         row = f"{self.row.id}@{self.reduction.name}" if self.reduction.name else self.row.id
         return Path(results or results_dir()) / self.tier / f"table-{self.row.table}" / row / self.variant
+
+    def seeds(self, results=None, kinds=(".json", ".checkpoint", ".lock")):
+        """The seeds of which the run's folder holds a file of those kinds, ascending; other files are passed over."""
+        found = self.folder(results).glob("seed-*")
+        named = [re.fullmatch(r"seed-(\d+)", path.stem) for path in found if path.suffix in kinds]
+        return sorted({int(match[1]) for match in named if match})
 
     def record_path(self, results=None):
         return self.folder(results) / f"seed-{self.seed}.json"

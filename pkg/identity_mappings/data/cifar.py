@@ -1,6 +1,7 @@
 """CIFAR-10 and CIFAR-100: read from an NPZ or from torchvision's files, and brought by torchvision's download."""
 
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def _read_npz(path):
     try:
         with np.load(path) as archive:  # plain arrays only: NumPy refuses pickled objects by default
             return [archive[key] for key in ARRAYS]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(
             f"{path} must be an NPZ with {', '.join(ARRAYS)}; it cannot be read ({error}): "
             f"delete it and run: invoke data --dataset {path.stem}"
@@ -83,6 +84,11 @@ def _checked(dataset, source):
             raise UsageError(
                 f"{source}: expected {count} {part} images (32, 32, 3) uint8 with a label each; "
                 f"got {images.shape} {images.dtype} and {labels.shape}: {remedy}"
+            )
+        if labels.min() < 0 or labels.max() >= dataset.classes:
+            raise UsageError(
+                f"{source}: expected {part} labels from 0 to {dataset.classes - 1}; "
+                f"got {labels.min()} to {labels.max()}: {remedy}"
             )
     dataset = dataset.canonical()
     expected = CHECKSUMS.get(dataset.name)

@@ -1,5 +1,6 @@
 """Checkpoints: a run's whole state in one file beside its record, replaced atomically, gone once that is there."""
 
+import hashlib
 import io
 import pickle
 
@@ -20,7 +21,8 @@ def save(run, state, threads, results=None):
     }
     buffer = io.BytesIO()
     torch.save(saved, buffer)
-    records.write_atomically(run.checkpoint_path(results), buffer.getvalue())
+    payload = buffer.getvalue()
+    records.write_atomically(run.checkpoint_path(results), hashlib.sha256(payload).digest() + payload)
 
 
 def read(run, precision, device, results=None):
@@ -32,11 +34,14 @@ def read(run, precision, device, results=None):
     if not path.exists():
         return None
     try:
-        saved = torch.load(path, map_location=device, weights_only=True)
+        digest, payload = (content := path.read_bytes())[:32], content[32:]
+        if hashlib.sha256(payload).digest() != digest:
+            raise ValueError("its checksum does not match")
+        saved = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
         found = saved["recipe_hash"], saved["seed"], saved["precision"]
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise UsageError(
-            f"{path} must be a checkpoint of this library; it cannot be read ({type(error).__name__}): "
+            f"{path} must be a checkpoint of this library; it cannot be read ({error}): "
             f"move it away, and the run starts anew"
         ) from error
     expected = records.recipe_hash(run.recipe), run.seed, precision

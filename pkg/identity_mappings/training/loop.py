@@ -37,7 +37,7 @@ def train(run, device="cpu", precision="fp32", threads=None, results=None, repor
     if record is not None:
         return record
     run.folder(results).mkdir(parents=True, exist_ok=True)
-    threads_before = torch.get_num_threads()
+    threads_before, random_before = torch.get_num_threads(), torch.get_rng_state()
     try:
         with filelock.FileLock(run.lock_path(results), timeout=LOCK_SECONDS):
             record = records.read(run, results)  # another process may have ended it while we waited
@@ -49,6 +49,7 @@ def train(run, device="cpu", precision="fp32", threads=None, results=None, repor
         raise UsageError(f"{run.name} is being trained by another process; wait for it, or stop it") from None
     finally:
         torch.set_num_threads(threads_before)
+        torch.set_rng_state(random_before)
 
 
 def _train(run, device, precision, threads, results, report, should_stop):

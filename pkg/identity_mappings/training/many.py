@@ -30,8 +30,8 @@ def cores():
 def train_all(runs, device="cpu", precision="fp32", results=None, report=nothing):
     """Train all runs that have no record; returns {run: its record, or the UsageError that it met}, in their order.
 
-    `report` gets the events of `train`. Runs that go wrong do not stop the others. On SIGINT or SIGTERM all runs under
-    way leave a checkpoint, and Interrupted is raised.
+    Each has the numbers of `train` alone with as many threads. `report` gets the events of `train`. Runs that go wrong
+    do not stop the others. On SIGINT or SIGTERM all runs under way leave a checkpoint, and Interrupted is raised.
     """
     outcomes = {}
     for run in runs:
