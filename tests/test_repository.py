@@ -5,6 +5,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import jupytext
 import pytest
 
 from identity_mappings import paper, tables
@@ -40,6 +41,13 @@ def test_readme_results_are_those_of_the_records():
 def test_notebooks_are_committed_without_outputs(notebook):
     cells = json.loads(notebook.read_text())["cells"]
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+def test_notebook_pairs_agree(script):
+    pair = [jupytext.read(path) for path in (script, script.with_suffix(".ipynb"))]
+    text, notebook = ([(c.cell_type, c.source, c.metadata.get("tags")) for c in part.cells] for part in pair)
+    assert text == notebook
 
 
 def test_committed_records_are_of_the_recipe_that_they_name():
