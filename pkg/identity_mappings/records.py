@@ -174,7 +174,7 @@ class Summary:
             return "not run"
         lost = f", {self.diverged} diverged" if self.diverged else ""
         if math.isinf(self.median):
-            return f"diverged (n={self.n}{lost})"
+            return f"{'fail' if self.fails else 'diverged'} (n={self.n}{lost})"
         spread = f", {self.spread[0]:.2f} ± {self.spread[1]:.2f}" if self.spread else ""
         return f"{'fail: ' if self.fails else ''}{self.median:.2f} (n={self.n}{spread}{lost})"
 
