@@ -43,7 +43,7 @@ class Protocol:
         """The learning rate of that iteration, counted from 0."""
         if iteration < self.warmup:
             return self.warmup_rate
-        return self.learning_rate * 0.1 ** sum(iteration >= drop for drop in self.drops)
+        return self.learning_rate / 10 ** sum(iteration >= drop for drop in self.drops)
 
     def shortened(self, iterations, warmup=None):
         """The same protocol over fewer iterations, with the drops at the same fractions of them."""
