@@ -57,6 +57,7 @@ def reproduce(
             for each in runs:
                 print(f"{each.name}: {commands.state_or_new(each)}, {each.recipe.protocol.iterations:,} iterations")
             return
+        commands.name_kept(runs, precision)
         outcomes = commands.train_runs(runs, chosen_device, precision)
         notebooks.execute(int(table), row, chosen_tier, list(range(seeds)), reduction)
         print(tables.text(int(table), chosen_tier, reduction, row))

@@ -32,6 +32,7 @@ def train(table, row=(), tier=None, seed=(), depth=None, iterations=None, device
     """Train what has no record yet, with progress, then print the rows. Raises UsageError if a run was refused."""
     choose(precision, PRECISIONS, "precision")
     planned_runs, device, tier, reduction = planned(table, row, tier, tuple(seed) or (0,), depth, iterations, device)
+    name_kept(planned_runs, precision)
     outcomes = train_runs(planned_runs, device, precision)
     print(tables.text(int(table), tier, reduction, row))
     raise_refused(outcomes)
@@ -43,6 +44,15 @@ def train_runs(planned_runs, device, precision):
         datasets.load(dataset)
     with listener() as report:
         return train_all(planned_runs, device, precision, report=report)
+
+
+def name_kept(planned_runs, precision):
+    """Say which runs have a record of another precision than asked for: it stands."""
+    for run in planned_runs:
+        kept = records.peek(run)
+        if kept and kept["precision"] != precision:
+            made = kept["precision"]
+            print(f"{run.name}: its record, made in {made}, stands; move it away to train in {precision}")
 
 
 def raise_refused(outcomes):

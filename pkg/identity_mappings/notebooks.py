@@ -1,11 +1,14 @@
 """Executing the rows' notebooks with papermill: one executed copy a row and tier, in the book's `runs` folder."""
 
 import logging
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from . import paper, records
 from .protocols import TIERS, Reduction
 from .runs import plan
+from .training.many import cores
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES, EXECUTED = ROOT / "notebooks", ROOT / "book" / "runs"
@@ -19,15 +22,28 @@ def executed_path(table, row_id, tier, reduction=Reduction()):
 
 def execute(table, row_ids, tier, seeds, reduction=Reduction(), results=None):
     """Execute the table's notebook for each row whose runs of `seeds` all have records newer than its executed copy."""
+    _execute_together(_waiting(table, row_ids, tier, seeds, reduction, results))
+
+
+def _waiting(table, row_ids, tier, seeds, reduction, results):
+    """(source, target, parameters) of each execution that is due."""
     for row in paper.rows(table, row_ids):
         runs = plan([row], tier, seeds, reduction)
         if any(records.peek(run, results) is None for run in runs):
             continue  # the notebook would train what is missing
         target = executed_path(table, row.id, tier, reduction)
         if not target.exists() or target.stat().st_mtime < _newest(row, tier, reduction, results):
-            print(f"executing the notebook of Table {table}, {row.id}, {tier} tier", flush=True)
             parameters = {"table": table, "row": row.id, "tier": tier, "seeds": seeds, "reduction": reduction.name}
-            _execute(SOURCES / f"table_{table}.ipynb", target, parameters)
+            yield SOURCES / f"table_{table}.ipynb", target, parameters
+
+
+def _execute_together(waiting):
+    """Execute notebooks side by side, one a core: most of their time goes into starting kernels."""
+    if waiting := list(waiting):
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(cores(), len(waiting)), mp_context=context) as pool:
+            for done in pool.map(_execute, *zip(*waiting, strict=True)):
+                print(done, flush=True)
 
 
 def _execute(source, target, parameters):
@@ -36,22 +52,25 @@ def _execute(source, target, parameters):
     logging.getLogger("papermill").setLevel(logging.ERROR)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.stem}.partial.ipynb")
-    papermill.execute_notebook(source, partial, parameters, kernel_name="python3", cwd=SOURCES, progress_bar=False)
+    quiet = ["--log-level=ERROR"]  # else each kernel warns that it talks over TCP, to this machine alone
+    papermill.execute_notebook(
+        source, partial, parameters, kernel_name="python3", cwd=SOURCES, progress_bar=False, extra_arguments=quiet
+    )
     partial.replace(target)
+    return "executed the notebook of Table {table}, {row}, {tier} tier".format(**parameters)
 
 
 def execute_all(results=None):
     """`execute` for every row of the book's tables that has records, and remove the copies of rows without."""
-    kept = set()
+    kept, waiting = set(), []
     for row in paper.rows():
-        if not (ROOT / "book" / f"table-{row.table}.md").exists():
-            continue
         for tier in TIERS:
             for reduction in (Reduction(), *records.reductions(row, tier, results)):
                 seeds = sorted({run.seed for run in records.runs_of(row, tier, reduction, results)})
                 if seeds:
-                    execute(row.table, [row.id], tier, seeds, reduction, results)
+                    waiting += _waiting(row.table, [row.id], tier, seeds, reduction, results)
                     kept.add(executed_path(row.table, row.id, tier, reduction))
+    _execute_together(waiting)
     for path in EXECUTED.rglob("*.ipynb"):
         if path not in kept:
             path.unlink()

@@ -23,7 +23,7 @@ def curves(summaries, title=""):
             thin = {"color": colour, "alpha": 0.9 if summary.n == 1 else 0.6, "linewidth": 1.3}
             loss_axis.plot(curve["iteration"], _gaps(curve["train_loss"]), linestyle="--", **thin)
             error_axis.plot(curve["iteration"], _gaps(curve["test_error"]), linestyle="-", **thin)
-        handles.append(Line2D([], [], color=colour, label=f"{summary.row.id}: {summary.number()}"))
+        handles.append(Line2D([], [], color=colour, label=f"{summary.row.id}: {summary}"))
     handles += [
         Line2D([], [], color="0.3", linestyle="-", label="test error"),
         Line2D([], [], color="0.3", linestyle="--", label="training loss"),

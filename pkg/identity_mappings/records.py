@@ -168,15 +168,21 @@ class Summary:
         """Whether the median is what Table 1, and only it, calls "fail": above 20 %."""
         return self.row.table == 1 and self.median is not None and self.median > FAIL_ABOVE
 
-    def number(self):
-        """The result as a table prints it, with n and spread; never blank."""
+    def error(self):
+        """The result as a table prints it: the median, then mean ± standard deviation in brackets; never blank."""
         if not self.n:
             return "not run"
-        lost = f", {self.diverged} diverged" if self.diverged else ""
         if math.isinf(self.median):
-            return f"{'fail' if self.fails else 'diverged'} (n={self.n}{lost})"
-        spread = f", {self.spread[0]:.2f} ± {self.spread[1]:.2f}" if self.spread else ""
-        return f"{'fail: ' if self.fails else ''}{self.median:.2f} (n={self.n}{spread}{lost})"
+            return "fail" if self.fails else "diverged"
+        spread = f" ({self.spread[0]:.2f} ± {self.spread[1]:.2f})" if self.spread else ""
+        return f"{'fail: ' if self.fails else ''}{self.median:.2f}{spread}"
+
+    def runs(self):
+        """The number of runs behind the result, with those that diverged."""
+        return f"{self.n} ({self.diverged} diverged)" if self.diverged else str(self.n)
+
+    def __str__(self):
+        return f"{self.error()}, n = {self.runs()}" if self.n else self.error()
 
     def verdict(self, baseline=None):
         """How the result stands to the paper.

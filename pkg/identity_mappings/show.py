@@ -37,12 +37,12 @@ def result(table, row, tier, reduction=""):
             said += ", with mean ± standard deviation in brackets"
     remark = f" ({row.remark})" if row.remark else ""
     cut = f", reduced to {reduction}" if reduction.name else ""
-    lines = [f"For *{row.case}*{remark}, {row.figure}, {said}.", f"Ours, {tier} tier{cut}: **{ours.number()}**."]
+    lines = [f"For *{row.case}*{remark}, {row.figure}, {said}.", f"Ours, {tier} tier{cut}: **{ours}**."]
     verdict = ours.verdict(baseline)
     if verdict and verdict != "not run":
         lines.append(f"Verdict: **{verdict}**.")
     if baseline is not None:
-        lines.append(f"Its baseline, `{baseline.row.id}`, in the same tier: {baseline.number()}.")
+        lines.append(f"Its baseline, `{baseline.row.id}`, in the same tier: {baseline}.")
     warning = f"**Not comparable with the paper's number.** {tables.note(tier).removeprefix('Percent. ')}"
     return _markdown(" ".join(lines), "" if tier == "paper" else warning)
 
@@ -139,6 +139,14 @@ def published(table):
     return _markdown(grid(kept, [[cell(row) for cell in kept.values()] for row in rows]), note)
 
 
+def cited():
+    """The other methods' results that Table 4 quotes."""
+    labels = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+    return _markdown(
+        grid(("data", "method", "error, %"), [(labels[c.dataset], c.method, c.error) for c in paper.CITED])
+    )
+
+
 def tier(table, tier):
     """A table's numbers in a tier, then those of its reduced recipes, with links to the executed notebooks."""
     rows, parts = paper.rows(table), []
@@ -148,10 +156,9 @@ def tier(table, tier):
         parts.append(f"No row of Table {table} has been run in this tier: `not run`.")
     for reduction in dict.fromkeys(each for row in rows for each in records.reductions(row, tier)):
         made = [row for row in rows if records.runs_of(row, tier, reduction)]
-        cells = tables.cells(table, tier, reduction, [row.id for row in made])
         parts += [
             f"**Reduced to {reduction}.** The other rows at this reduction: `not run`. {tables.note(tier)}",
-            grid(("row", "ours", "verdict"), [(id, ours, verdict) for id, _, ours, verdict in cells]),
+            tables.markdown(table, tier, reduction, [row.id for row in made]),
             _links(made, tier, reduction),
         ]
     return _markdown(*parts)

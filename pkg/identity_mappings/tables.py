@@ -3,15 +3,15 @@
 from . import paper, records
 from .protocols import Reduction
 
-COLUMNS = ("row", "the paper", "ours", "verdict")
+COLUMNS = ("row", "the paper", "ours", "n", "verdict")
 
 
 def cells(table, tier, reduction=Reduction(), ids=(), results=None):
-    """[(row id, the paper's number, ours with n and spread, verdict)] of a table in one tier."""
+    """A table's lines in one tier, each with a cell for each of COLUMNS."""
     found = []
     for row in paper.rows(table, ids):
         ours, baseline = compared(row, tier, reduction, results)
-        found.append((row.id, str(row.published), ours.number(), ours.verdict(baseline)))
+        found.append((row.id, str(row.published), ours.error(), ours.runs(), ours.verdict(baseline)))
     return found
 
 
@@ -34,7 +34,7 @@ def title(table, tier, reduction=Reduction()):
 def note(tier):
     """What a reader must know of the numbers of a tier."""
     if tier == "paper":
-        return "Percent; ours is the median of n runs at the last iteration, with mean ± standard deviation from n = 2."
+        return "Percent; ours is the median of n runs at the last iteration (mean ± standard deviation)."
     where = "scikit-learn's digits with narrow nets" if tier == "smoke" else "CIFAR with a shortened schedule"
     return (
         f"Percent. Ours are on {where}: not comparable with the paper's numbers, only with each other. "
@@ -51,11 +51,12 @@ def text(table, tier, reduction=Reduction(), ids=(), results=None):
     return "\n".join([title(table, tier, reduction), "", *body, "", note(tier)])
 
 
-def markdown(table, tier, reduction=Reduction(), results=None):
+def markdown(table, tier, reduction=Reduction(), ids=(), results=None):
     """The table as Markdown. The paper's column stands only beside the paper tier."""
-    keep = range(len(COLUMNS)) if tier == "paper" else (0, 2, 3)
-    lines = [COLUMNS, ("---",) * len(COLUMNS), *cells(table, tier, reduction, (), results)]
-    return "\n".join("| " + " | ".join(line[column] for column in keep) + " |" for line in lines)
+    lines = [COLUMNS, ("---",) * len(COLUMNS), *cells(table, tier, reduction, ids, results)]
+    if tier != "paper":
+        lines = [(row, *ours) for row, _, *ours in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 MARKERS = ("<!-- results: written by `invoke readme` -->", "<!-- /results -->")
@@ -78,9 +79,10 @@ def results_block(results=None):
                 if ours.n:
                     cut = f" at {reduction}" if reduction.name else ""
                     lines.append(
-                        f"| {row.table} | {row.id} | {tier}{cut} | {ours.number()} | {ours.verdict(baseline)} |"
+                        f"| {row.table} | {row.id} | {tier}{cut} | {ours.error()} | {ours.runs()} "
+                        f"| {ours.verdict(baseline)} |"
                     )
-    head = "| table | row | tier | test error, % | verdict |\n|---|---|---|---|---|"
+    head = "| table | row | tier | test error, % | n | verdict |\n|---|---|---|---|---|---|"
     run = len({line.split("|")[2] for line in lines})
     rest = f"{run} of {sum(len(paper.rows(t)) for t in (1, 2, 3))} rows of Tables 1-3 have records; the rest: not run."
     return "\n".join([head, *lines, "", rest]) if lines else "No row has been run yet."
