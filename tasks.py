@@ -13,8 +13,10 @@ from invoke import Exit, task
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "pkg"))  # the checkout's own library, installed or not
 
-from identity_mappings import commands, notebooks, tables  # noqa: E402
+from identity_mappings import commands, notebooks, paper, tables  # noqa: E402
 from identity_mappings.__main__ import guarded  # noqa: E402
+from identity_mappings.errors import UsageError  # noqa: E402
+from identity_mappings.protocols import Reduction  # noqa: E402
 
 ROW = "a row's id, as `invoke status` lists them; may be repeated; default: all rows of the table"
 TIER = "smoke (digits, no download), quick (CIFAR, a tenth of the schedule) or paper; default: smoke, on CUDA quick"
@@ -27,22 +29,40 @@ def run(action):
         raise Exit(code=status)
 
 
+def count(seeds):
+    """The number of seeds that a user wrote, None for none: invoke knows a flag without a default as text only."""
+    if seeds is None or seeds.isdigit():
+        return seeds and int(seeds)
+    raise UsageError(f"--seeds must be a whole number, 1 or more; got {seeds!r}")
+
+
 @task(
     iterable=["row"],
     help={
-        "table": "the paper's table: 1, 2, 3 or 4",
+        "table": "the paper's table, 1 to 4, or a study: gate-bias (section 3.1), choices (what the paper leaves open)",
         "row": ROW,
         "tier": TIER,
-        "seeds": "runs of each row, with seeds 0, 1, ...; the paper reports the median of 5",
+        "seeds": "runs of each row, with seeds 0, 1, ...; default: 1, a study's own; the paper's medians are of 5",
         "device": "auto, cpu or cuda",
         "precision": "fp32, or bf16 for autocast",
         "depth": "train at a smaller depth than the row's, recorded as such (not in the paper tier)",
+        "width": "train with fewer channels in the first stage, and the others to match, recorded as such",
         "iterations": "train for fewer iterations than the tier's, recorded as such (not in the paper tier)",
         "dry-run": "list the runs and what they would do, and stop",
     },
 )
 def reproduce(
-    _, table, row=None, tier=None, seeds=1, device="auto", precision="fp32", depth=0, iterations=0, dry_run=False
+    _,
+    table,
+    row=None,
+    tier=None,
+    seeds=None,
+    device="auto",
+    precision="fp32",
+    depth=0,
+    iterations=0,
+    width=0,
+    dry_run=False,
 ):
     """Reproduce a table: train what has no record, execute the rows' notebooks, print paper, ours, n and verdict.
 
@@ -51,22 +71,23 @@ def reproduce(
 
     def action():
         commands.choose(precision, commands.PRECISIONS, "precision")
-        arguments = (table, row, tier, seeds, depth or None, iterations or None, device)
-        runs, chosen_device, chosen_tier, reduction = commands.planned(*arguments)
+        cut = Reduction(depth or None, iterations or None, width or None)
+        runs, chosen_device, chosen_tier, reduction = commands.planned(table, row, tier, count(seeds), cut, device)
         if dry_run:
             for each in runs:
                 print(f"{each.name}: {commands.state_or_new(each)}, {each.recipe.protocol.iterations:,} iterations")
             return
         commands.name_kept(runs, precision)
         outcomes = commands.train_runs(runs, chosen_device, precision)
-        notebooks.execute(int(table), row, chosen_tier, list(range(seeds)), reduction)
-        print(tables.text(int(table), chosen_tier, reduction, row))
+        if paper.named(table) in paper.TABLES:
+            notebooks.execute(int(table), row, chosen_tier, sorted({run.seed for run in runs}), reduction)
+        print(tables.text(paper.named(table), chosen_tier, reduction, row))
         commands.raise_refused(outcomes)
 
     run(action)
 
 
-@task(help={"table": "only this table"})
+@task(help={"table": "only this table or study"})
 def status(_, table=None):
     """Show which rows have how many finished, diverged, running and stopped runs, per tier, and what is next."""
     run(lambda: commands.status(table))

@@ -72,7 +72,7 @@ def test_a_plan_trains_each_recipe_once_seed_by_seed():
 @pytest.mark.parametrize(
     "table, ids, message",
     [
-        (7, (), "table must be one of: .*got '7'"),
+        (7, (), "table or study must be one of: .*got '7'"),
         (2, ["164-ful-pre-activation"], "row of Table 2 must be one of: 164-full-pre-activation, .*110-original"),
         (1, ["dropuot"], "row of Table 1 must be one of: dropout, .*got 'dropuot'"),
     ],

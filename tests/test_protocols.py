@@ -61,6 +61,7 @@ def test_a_reduction_shortens_the_schedule_and_the_net():
     reduced = tier_recipe("quick", Reduction(20, 320))
     assert reduced.network.depth == 20
     assert (reduced.protocol.iterations, reduced.protocol.drops, reduced.protocol.warmup) == (320, (160, 240), 20)
+    assert tier_recipe("quick", Reduction(width=6)).network.widths == (6, 12, 24)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,7 @@ def test_a_reduction_shortens_the_schedule_and_the_net():
         ("quick", Reduction(iterations=6_400), "from 1 to 6399, below the quick tier's; got 6400"),
         ("smoke", Reduction(iterations=600), "from 1 to 599, below the smoke tier's; got 600"),
         ("smoke", Reduction(iterations=0), "from 1 to 599.*got 0"),
+        ("quick", Reduction(width=16), "width must be from 1 to 15, below the quick tier's; got 16"),
         ("large", Reduction(), "tier must be one of: .*got 'large'"),
     ],
 )
@@ -83,9 +85,9 @@ def test_refused(tier, reduction, message):
 sizes = st.none() | st.integers(min_value=1, max_value=10**6)
 
 
-@given(sizes, sizes)
-def test_a_reduction_comes_back_from_its_name(depth, iterations):
-    reduction = Reduction(depth, iterations)
+@given(sizes, sizes, sizes)
+def test_a_reduction_comes_back_from_its_name(depth, iterations, width):
+    reduction = Reduction(depth, iterations, width)
     assert Reduction.parse(reduction.name) == reduction
 
 

@@ -9,12 +9,13 @@ python -m identity_mappings data --dataset cifar10
 import argparse
 import sys
 
-from . import commands
+from . import commands, paper
 from .errors import UsageError
 from .training.many import Interrupted
 
 
 def parser():
+    names = ", ".join(map(str, paper.GROUPS))
     top = argparse.ArgumentParser(prog="python -m identity_mappings", description=__doc__.split("\n")[0])
     kinds = top.add_subparsers(dest="command", required=True, metavar="train | status | table | data")
 
@@ -23,21 +24,24 @@ def parser():
         return made
 
     def recipe(made):
-        made.add_argument("--tier", help="smoke (digits), quick (a tenth of the schedule) or paper; default: by device")
+        made.add_argument("--tier", help="smoke (digits), quick (a tenth of the schedule) or paper")
         made.add_argument("--depth", type=int, help="a smaller depth than the row's (not in the paper tier)")
         made.add_argument("--iterations", type=int, help="fewer iterations than the tier's (not in the paper tier)")
+        made.add_argument("--width", type=int, help="fewer channels of the first stage (not in the paper tier)")
 
     train = command("train", "Train the runs of a table's rows that have no record yet.")
-    train.add_argument("--table", required=True, help="the paper's table, 1 to 4")
+    train.add_argument("--table", required=True, help=f"the paper's table, or a study: {names}")
     train.add_argument("--row", action="append", default=[], help="a row's id; may be repeated; default: all rows")
-    train.add_argument("--seed", type=int, action="append", default=[], help="a seed; may be repeated; default: 0")
+    train.add_argument(
+        "--seed", type=int, action="append", default=[], help="a seed; may be repeated; default: 0, for a study its own"
+    )
     recipe(train)
     train.add_argument("--device", default="auto", help="auto, cpu or cuda")
     train.add_argument("--precision", default="fp32", help="fp32 or bf16 (autocast)")
     status = command("status", "Show how many runs each row has, per tier, and what is next.")
     status.add_argument("--table", help="only this table")
     table = command("table", "Print a table from the records.")
-    table.add_argument("--table", required=True, help="the paper's table, 1 to 4")
+    table.add_argument("--table", required=True, help=f"the paper's table, or a study: {names}")
     recipe(table)
     data = command("data", "Download a data set unless it is there, and check it.")
     data.add_argument("--dataset", required=True, help="cifar10 or cifar100")

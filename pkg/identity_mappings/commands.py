@@ -5,11 +5,11 @@ from collections import Counter
 import filelock
 
 from . import data as datasets
-from . import paper, records, runs, tables
+from . import paper, records, runs, studies, tables
 from .data import cifar
 from .errors import UsageError
 from .progress import listener
-from .protocols import TIERS, Reduction, recipe
+from .protocols import TIERS, Reduction
 from .training import train_all
 from .training.loop import PRECISIONS, choose, resolve_device
 
@@ -19,22 +19,34 @@ def default_tier(device):
     return "quick" if device == "cuda" else "smoke"
 
 
-def planned(table, row=(), tier=None, seeds=(0,), depth=None, iterations=None, device="auto"):
+def scaled(table, tier=None, seeds=None, reduction=Reduction(), device="cpu"):
+    """(tier, seeds, reduction) of a command, with what it leaves open filled in.
+
+    A table's tier follows from the device, and its seeds are one. A study has a scale of its own, which holds as a
+    whole: a command that names a tier or a reduction chooses both.
+    """
+    scale = studies.SCALES.get(paper.named(table), studies.Scale(default_tier(device), 1))
+    if tier is None and reduction == Reduction():
+        tier, reduction = scale.tier, scale.reduction
+    return tier or default_tier(device), scale.seeds if seeds is None else seeds, reduction
+
+
+def planned(table, row=(), tier=None, seeds=None, reduction=Reduction(), device="auto"):
     """(runs, device, tier, reduction) of a command's arguments, all checked before anything is trained."""
     rows = paper.rows(table, row)
     device = resolve_device(device)
-    tier = tier or default_tier(device)
-    reduction = Reduction(depth, iterations)
+    tier, seeds, reduction = scaled(table, tier, seeds, reduction, device)
     return runs.plan(rows, tier, seeds, reduction), device, tier, reduction
 
 
-def train(table, row=(), tier=None, seed=(), depth=None, iterations=None, device="auto", precision="fp32"):
+def train(table, row=(), tier=None, seed=(), depth=None, iterations=None, width=None, device="auto", precision="fp32"):
     """Train what has no record yet, with progress, then print the rows. Raises UsageError if a run was refused."""
     choose(precision, PRECISIONS, "precision")
-    planned_runs, device, tier, reduction = planned(table, row, tier, tuple(seed) or (0,), depth, iterations, device)
+    cut = Reduction(depth, iterations, width)
+    planned_runs, device, tier, reduction = planned(table, row, tier, tuple(seed) or None, cut, device)
     name_kept(planned_runs, precision)
     outcomes = train_runs(planned_runs, device, precision)
-    print(tables.text(int(table), tier, reduction, row))
+    print(tables.text(paper.named(table), tier, reduction, row))
     raise_refused(outcomes)
 
 
@@ -62,14 +74,10 @@ def raise_refused(outcomes):
         raise UsageError("\n".join(refused))
 
 
-def table(table, tier=None, depth=None, iterations=None):
+def table(table, tier=None, depth=None, iterations=None, width=None):
     """Print a table from the records that are there."""
-    paper.rows(table)
-    reduction = Reduction(depth, iterations)
-    tier = tier or default_tier(resolve_device("auto"))
-    for row in paper.rows(table):
-        recipe(row.recipe(next(iter(row.networks))), tier, reduction)
-    print(tables.text(int(table), tier, reduction))
+    _, _, tier, reduction = planned(table, (), tier, None, Reduction(depth, iterations, width))
+    print(tables.text(paper.named(table), tier, reduction))
 
 
 def data(dataset):

@@ -4,64 +4,15 @@ The command line, the notebooks, the status, the book and the tests all iterate 
 A result that several tables print (ResNet-110's 6.61 % stands in all four) is one recipe, and is trained once.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from .errors import choose
 from .networks import cifar_spec
 from .orders import ORDERS
-from .protocols import CIFAR, Recipe
+from .protocols import CIFAR
+from .rows import FAIL, Published, Row
 from .shortcuts import shortcut
-
-FAIL_ABOVE = 20.0  # percent: Table 1 reports "fail" for a test error above it
-
-
-@dataclass(frozen=True)
-class Published:
-    """What the paper prints: an error in percent (its median of 5 runs), mean and std where given, or a failure."""
-
-    error: float | None
-    mean: float | None = None
-    std: float | None = None
-
-    @property
-    def fails(self):
-        return self.error is None
-
-    def __str__(self):
-        if self.fails:
-            return "fail"
-        return f"{self.error:.2f}" + ("" if self.mean is None else f" ({self.mean:.2f} ± {self.std:.2f})")
-
-
-FAIL = Published(None)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One printed result.
-
-    case, remark: the paper's words. networks: its specs by variant; the one row that sums up several settings has
-    several, every other has one under "". baseline: the row it is compared with, None for a baseline itself.
-    claim: what the paper says of the two: this row "fails", or is "worse", "better", or "near".
-    """
-
-    table: int
-    id: str
-    case: str
-    figure: str
-    published: Published
-    networks: dict = field(hash=False)
-    dataset: str = "cifar10"
-    protocol: object = CIFAR
-    on_shortcut: str = ""
-    on_residual: str = ""
-    remark: str = ""
-    baseline: str | None = None
-    claim: str | None = None
-
-    def recipe(self, variant=""):
-        """The paper's recipe of one of the row's networks."""
-        return Recipe(self.dataset, self.networks[variant], self.protocol)
+from .studies import STUDIES
 
 
 @dataclass(frozen=True)
@@ -216,19 +167,32 @@ CITED = tuple(
 )  # fmt: skip
 
 
-def rows(table=None, ids=()):
-    """The rows of a table, all or those of the given ids; of all tables where `table` is None.
+GROUPS = TABLES | STUDIES
 
-    Raises UsageError for a table or row that is not there.
+
+def rows(group=None, ids=()):
+    """The rows of a table or study, all or those of the given ids; of all of them where `group` is None.
+
+    Raises UsageError for a table, study or row that is not there.
     """
-    if table is None:
-        return [row for table in TABLES.values() for row in table]
-    choose(str(table), TABLES, "table")
-    found = {row.id: row for row in TABLES[int(table)]}
-    return [found[choose(id, found, f"row of Table {table}")] for id in ids] if ids else list(found.values())
+    if group is None:
+        return [row for rows in GROUPS.values() for row in rows]
+    group = named(group)
+    found = {row.id: row for row in GROUPS[group]}
+    return [found[choose(id, found, f"row of {label(group)}")] for id in ids] if ids else list(found.values())
+
+
+def named(group):
+    """The key in GROUPS of a table or study as a user writes it. Raises UsageError for one that is not there."""
+    return {str(key): key for key in GROUPS}[choose(str(group), [str(key) for key in GROUPS], "table or study")]
+
+
+def label(group):
+    """How a table or study is called."""
+    return f"Table {group}" if isinstance(group, int) else f"Study {group}"
 
 
 def home(row, variant=""):
-    """(row, variant) under which a recipe's runs are kept: the first in the tables' order that has the same recipe."""
+    """(row, variant) under which a recipe's runs are kept: the first in the groups' order that has the same recipe."""
     recipe = row.recipe(variant)
     return next((r, v) for r in rows() for v in r.networks if r.recipe(v) == recipe)

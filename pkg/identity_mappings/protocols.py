@@ -73,48 +73,59 @@ SMOKE_WIDTHS = {"one-layer": (8, 16, 32), "basic": (8, 16, 32), "bottleneck": (4
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides a run's numbers but its seed and the arithmetic: data, network, protocol."""
+    """All that decides a run's numbers but its seed and the arithmetic: data, network, protocol.
+
+    folds: for a search by cross-validation, the parts that the training images are cut into; the run of seed k trains
+    without part k (modulo the folds) and is tested on it. None trains on all and tests on the test set.
+    """
 
     dataset: str
     network: object
     protocol: Protocol
+    folds: int | None = None
 
     def to_json(self):
         """The recipe as plain JSON types."""
-        return {"dataset": self.dataset, "network": self.network.to_json(), "protocol": self.protocol.to_json()}
+        parts = {"dataset": self.dataset, "network": self.network.to_json(), "protocol": self.protocol.to_json()}
+        return parts if self.folds is None else parts | {"folds": self.folds}
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """A named cut of a tier, for machines that cannot afford it: another depth, fewer iterations, or both."""
+    """A named cut of a tier, for machines that cannot afford it: another depth or width, fewer iterations.
+
+    width: channels of the stem and of the first stage's 3x3 layers; the other stages' widths shrink by as much.
+    """
 
     depth: int | None = None
     iterations: int | None = None
+    width: int | None = None
 
     @property
     def name(self):
-        """As folders and tables call it: "depth-20", "depth-20-iterations-3200", or "" for no cut."""
+        """As folders and tables call it: "depth-20", "depth-20-iterations-3200-width-8", or "" for no cut."""
         return "-".join(f"{key}-{value}" for key, value in asdict(self).items() if value is not None)
 
     @staticmethod
     def names(name):
         """Whether `name` is a reduction's."""
-        return re.fullmatch(r"(depth-\d+)?((^|-)iterations-\d+)?", name) is not None
+        return re.fullmatch(r"(depth-\d+)?((^|-)iterations-\d+)?((^|-)width-\d+)?", name) is not None
 
     @classmethod
     def parse(cls, name):
         """The reduction of that `name`. Raises UsageError for a string that names none."""
         if not cls.names(name):
             raise UsageError(
-                f'a reduction is named like "depth-20", "iterations-100" or both with a dash; got {name!r}'
+                f'a reduction is named like "depth-20", "iterations-100", "width-8" or "depth-20-width-8"; got {name!r}'
             )
         words = name.split("-") if name else []
         return cls(**{key: int(value) for key, value in zip(words[::2], words[1::2], strict=True)})
 
     def __str__(self):
         depth = "" if self.depth is None else f"{self.depth} layers"
+        width = "" if self.width is None else f"{self.width} channels"
         iterations = "" if self.iterations is None else f"{self.iterations:,} iterations"
-        return ", ".join(part for part in (depth, iterations) if part)
+        return ", ".join(part for part in (depth, width, iterations) if part)
 
 
 def recipe(paper_recipe, tier, reduction=Reduction()):
@@ -146,6 +157,13 @@ def recipe(paper_recipe, tier, reduction=Reduction()):
         if reduction.depth >= network.depth:
             raise UsageError(f"a reduced depth must be below the row's {network.depth}; got {reduction.depth}")
         network = replace(network, depth=reduction.depth)
+    if reduction.width is not None:
+        first = network.widths[0]
+        if not 0 < reduction.width < first:
+            raise UsageError(
+                f"a reduced width must be from 1 to {first - 1}, below the {tier} tier's; got {reduction.width}"
+            )
+        network = replace(network, widths=tuple(width * reduction.width // first for width in network.widths))
     if reduction.iterations is not None:
         if not 0 < reduction.iterations < shrunk.iterations:
             raise UsageError(
@@ -153,7 +171,7 @@ def recipe(paper_recipe, tier, reduction=Reduction()):
                 f"got {reduction.iterations}"
             )
         shrunk = shrunk.shortened(reduction.iterations, min(shrunk.warmup, reduction.iterations // 16))
-    return Recipe(dataset, network, shrunk)
+    return replace(paper_recipe, dataset=dataset, network=network, protocol=shrunk)
 
 
 def smoke_iterations(network):

@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from .errors import UsageError
-from .paper import FAIL_ABOVE
 from .protocols import Reduction
+from .rows import FAIL_ABOVE
 from .runs import Run, place
 
 FORMAT = 1
@@ -119,6 +119,11 @@ def numbers(record):
     return {key: record[key] for key in NUMBERS}
 
 
+def _quantile(n):
+    """Student's t for a 95 % interval from n values; past n = 10 a little wide, never narrow."""
+    return T_95.get(n - 1, 2.23)
+
+
 @dataclass(frozen=True)
 class Summary:
     """What the runs of one row and tier add up to. Errors are percent on the test set at the last iteration.
@@ -160,8 +165,7 @@ class Summary:
         """
         if self.spread is None:
             return None
-        quantile = T_95.get(self.n - 1, 1.96 if self.n > 30 else 2.23)
-        return quantile * self.spread[1] * math.sqrt(math.pi / 2 * (1 / self.n + 1 / 5))
+        return _quantile(self.n) * self.spread[1] * math.sqrt(math.pi / 2 * (1 / self.n + 1 / 5))
 
     @property
     def fails(self):
@@ -223,6 +227,21 @@ class Summary:
         if self.half_width <= RESOLUTION:
             return "consistent"
         return f"underpowered ({gap:+.2f} ± {self.half_width:.2f})"
+
+
+def difference(ours, baseline):
+    """(mean, half of its 95 % interval) of the errors of `ours` less those of `baseline`, in points, paired by seed.
+
+    Both are Summaries of rows that differ in one choice, so that a seed gives both the same batches. None below two
+    pairs, and where a run of a pair diverged.
+    """
+    errors = [{record["seed"]: record["test_error"] for record in summary.records} for summary in (ours, baseline)]
+    if ours.diverged or baseline.diverged:
+        return None
+    gaps = [errors[0][seed] - errors[1][seed] for seed in errors[0].keys() & errors[1].keys()]
+    if len(gaps) < 2:
+        return None
+    return statistics.mean(gaps), _quantile(len(gaps)) * statistics.stdev(gaps) / math.sqrt(len(gaps))
 
 
 def runs_of(row, tier, reduction=Reduction(), results=None):

@@ -8,6 +8,7 @@ from pathlib import Path
 from . import paper
 from .errors import UsageError
 from .protocols import Reduction, recipe
+from .rows import Row
 
 
 def results_dir():
@@ -23,7 +24,7 @@ def results_dir():
 class Run:
     """One training. `row` and `variant` are its recipe's home; `seed` fixes weights, batches and dropout."""
 
-    row: paper.Row
+    row: Row
     variant: str
     tier: str
     seed: int
@@ -36,13 +37,14 @@ class Run:
     @property
     def name(self):
         """As progress lines and messages call it."""
-        parts = (f"Table {self.row.table}", self.row.id, self.variant, str(self.reduction), self.tier)
+        parts = (paper.label(self.row.table), self.row.id, self.variant, str(self.reduction), self.tier)
         return " · ".join([part for part in parts if part] + [f"seed {self.seed}"])
 
     def folder(self, results=None):
-        """Of the run's files: <results>/<tier>/table-<t>/<row>[@<reduction>][/<variant>]."""
+        """Of the run's files: <results>/<tier>/table-<t> or the study's name/<row>[@<reduction>][/<variant>]."""
+        group = f"table-{self.row.table}" if isinstance(self.row.table, int) else self.row.table
         row = f"{self.row.id}@{self.reduction.name}" if self.reduction.name else self.row.id
-        return Path(results or results_dir()) / self.tier / f"table-{self.row.table}" / row / self.variant
+        return Path(results or results_dir()) / self.tier / group / row / self.variant
 
     def seeds(self, results=None, kinds=(".json", ".checkpoint", ".lock")):
         """The seeds of which the run's folder holds a file of those kinds, ascending; other files are passed over."""

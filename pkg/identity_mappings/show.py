@@ -7,6 +7,7 @@ import io
 
 from . import notebooks, paper, records, tables
 from .protocols import TIERS, Reduction
+from .rows import FAIL_ABOVE
 
 
 def grid(header, lines):
@@ -30,7 +31,7 @@ def result(table, row, tier, reduction=""):
     reduction = Reduction.parse(reduction)
     ours, baseline = tables.compared(row, tier, reduction)
     if row.published.fails:
-        said = f"the paper prints *fail*: a test error above {paper.FAIL_ABOVE:.0f} %"
+        said = f"the paper prints *fail*: a test error above {FAIL_ABOVE:.0f} %"
     else:
         said = f"the paper reports a test error of **{row.published} %**, the median of 5 runs"
         if row.published.mean is not None:
@@ -43,7 +44,7 @@ def result(table, row, tier, reduction=""):
         lines.append(f"Verdict: **{verdict}**.")
     if baseline is not None:
         lines.append(f"Its baseline, `{baseline.row.id}`, in the same tier: {baseline}.")
-    warning = f"**Not comparable with the paper's number.** {tables.note(tier).removeprefix('Percent. ')}"
+    warning = f"**Not comparable with the paper's number.** {tables.note(table, tier).removeprefix('Percent. ')}"
     return _markdown(" ".join(lines), "" if tier == "paper" else warning)
 
 
@@ -135,7 +136,7 @@ def published(table):
     }
     kept = {name: cell for name, cell in columns.items() if any(str(cell(row)) for row in rows)}
     failing = any(row.published.fails for row in rows)
-    note = f"*fail* is what the paper prints for a test error above {paper.FAIL_ABOVE:.0f} %." if failing else ""
+    note = f"*fail* is what the paper prints for a test error above {FAIL_ABOVE:.0f} %." if failing else ""
     return _markdown(grid(kept, [[cell(row) for cell in kept.values()] for row in rows]), note)
 
 
@@ -151,13 +152,13 @@ def tier(table, tier):
     """A table's numbers in a tier, then those of its reduced recipes, with links to the executed notebooks."""
     rows, parts = paper.rows(table), []
     if tier == "paper" or any(records.runs_of(row, tier) for row in rows):
-        parts += [tables.markdown(table, tier), tables.note(tier), _links(rows, tier, Reduction())]
+        parts += [tables.markdown(table, tier), tables.note(table, tier), _links(rows, tier, Reduction())]
     else:
         parts.append(f"No row of Table {table} has been run in this tier: `not run`.")
     for reduction in dict.fromkeys(each for row in rows for each in records.reductions(row, tier)):
         made = [row for row in rows if records.runs_of(row, tier, reduction)]
         parts += [
-            f"**Reduced to {reduction}.** The other rows at this reduction: `not run`. {tables.note(tier)}",
+            f"**Reduced to {reduction}.** The other rows at this reduction: `not run`. {tables.note(table, tier)}",
             tables.markdown(table, tier, reduction, [row.id for row in made]),
             _links(made, tier, reduction),
         ]

@@ -1,18 +1,40 @@
 """The reproduced tables as rows of text, each cell from `paper` or from records; printed, and shown in the book."""
 
-from . import paper, records
+from . import paper, records, studies
 from .protocols import Reduction
 
 COLUMNS = ("row", "the paper", "ours", "n", "verdict")
 
 
 def cells(table, tier, reduction=Reduction(), ids=(), results=None):
-    """A table's lines in one tier, each with a cell for each of COLUMNS."""
-    found = []
-    for row in paper.rows(table, ids):
-        ours, baseline = compared(row, tier, reduction, results)
-        found.append((row.id, str(row.published), ours.error(), ours.runs(), ours.verdict(baseline)))
-    return found
+    """A table's lines in one tier: its columns' names, then a row's cells each."""
+    rows = [(row, *compared(row, tier, reduction, results)) for row in paper.rows(table, ids)]
+    if table == "choices":
+        lines = [(row.id, row.case, ours.error(), ours.runs(), effect(ours, base)) for row, ours, base in rows]
+        return [("row", "choice", "error", "n", "less its baseline"), *lines]
+    if table == "gate-bias":
+        best = min((ours.median for _, ours, _ in rows if ours.n), default=None)
+        lines = [
+            (row.id, ours.error(), ours.runs(), "best" if ours.n and ours.median == best else "")
+            for row, ours, _ in rows
+        ]
+        return [("row", "validation error", "n", ""), *lines]
+    return [COLUMNS] + [
+        (row.id, str(row.published), ours.error(), ours.runs(), ours.verdict(baseline)) for row, ours, baseline in rows
+    ]
+
+
+def effect(ours, baseline):
+    """What a choice does to the error, with the 95 % interval of the mean over pairs of runs of the same seed."""
+    if baseline is None:
+        return "baseline"
+    if not (ours.n and baseline.n):
+        return "not run"
+    found = records.difference(ours, baseline)
+    if found is None:
+        return "no interval"
+    mean, half = found
+    return f"{mean:+.2f} ± {half:.2f}: " + ("contains zero" if abs(mean) <= half else "differs")
 
 
 def compared(row, tier, reduction=Reduction(), results=None):
@@ -28,11 +50,21 @@ def title(table, tier, reduction=Reduction()):
     """The heading of a printed table."""
     scale = {"paper": "the paper's protocol", "quick": "quick tier, a tenth of the schedule", "smoke": "smoke tier"}
     cut = f", reduced to {reduction}" if reduction.name else ""
-    return f"Table {table}. {paper.TITLES[table]} ({scale[tier]}{cut})"
+    titles = paper.TITLES | studies.TITLES
+    return f"{paper.label(table)}. {titles[table]} ({scale[tier]}{cut})"
 
 
-def note(tier):
-    """What a reader must know of the numbers of a tier."""
+def note(table, tier):
+    """What a reader must know of a table's numbers in a tier."""
+    if table == "choices":
+        return (
+            "Percent, the median of n runs (mean ± standard deviation). The last column is the mean difference of runs "
+            "of the same seed with its 95 % interval; of twenty such intervals, one misses by chance."
+        )
+    if table == "gate-bias":
+        return (
+            "Percent of the held-out tenth of the training images, the median of n folds (mean ± standard deviation)."
+        )
     if tier == "paper":
         return "Percent; ours is the median of n runs at the last iteration (mean ± standard deviation)."
     where = "scikit-learn's digits with narrow nets" if tier == "smoke" else "CIFAR with a shortened schedule"
@@ -44,17 +76,18 @@ def note(tier):
 
 def text(table, tier, reduction=Reduction(), ids=(), results=None):
     """The table as aligned plain text, with heading and note."""
-    lines = [COLUMNS, *cells(table, tier, reduction, ids, results)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+    lines = cells(table, tier, reduction, ids, results)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     body = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     body.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([title(table, tier, reduction), "", *body, "", note(tier)])
+    return "\n".join([title(table, tier, reduction), "", *body, "", note(table, tier)])
 
 
 def markdown(table, tier, reduction=Reduction(), ids=(), results=None):
     """The table as Markdown. The paper's column stands only beside the paper tier."""
-    lines = [COLUMNS, ("---",) * len(COLUMNS), *cells(table, tier, reduction, ids, results)]
-    if tier != "paper":
+    header, *lines = cells(table, tier, reduction, ids, results)
+    lines = [header, ("---",) * len(header), *lines]
+    if header == COLUMNS and tier != "paper":
         lines = [(row, *ours) for row, _, *ours in lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -17,9 +17,11 @@ CURVE = ("iteration", "rate", "train_loss", "train_error", "test_error")
 
 
 @lru_cache(maxsize=2)
-def _images(dataset, normalisation, device):
+def _images(dataset, part, parts, normalisation, device):
     """(training images, test images, checksum), once a process: runs of the same data share them."""
     data = load(dataset)
+    if parts is not None:
+        data = data.without(part, parts)
     return *Images.pair(data, normalisation, device), data.checksum
 
 
@@ -33,7 +35,10 @@ class State:
     def __init__(self, recipe, seed, device, precision):
         self.recipe, self.protocol, self.seed = recipe, recipe.protocol, seed
         self.device, self.precision = torch.device(device), precision
-        train, self.test, self.data_checksum = _images(recipe.dataset, self.protocol.normalisation, device)
+        part = None if recipe.folds is None else seed % recipe.folds
+        train, self.test, self.data_checksum = _images(
+            recipe.dataset, part, recipe.folds, self.protocol.normalisation, device
+        )
         self.batches = Batches(train, self.protocol, seed)
         network = initialise(recipe.network.build(), torch.Generator().manual_seed(seed))
         for module in network.modules():
