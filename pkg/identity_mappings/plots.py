@@ -37,6 +37,24 @@ def curves(summaries, title=""):
     return figure
 
 
+def search(summaries, title=""):
+    """A matplotlib Figure: the error of each run, and the median, by row; a diverged run stands at the top edge."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axis = figure.add_subplot()
+    for position, summary in enumerate(summaries):
+        errors = [min(error, 100.0) for error in summary.errors]
+        axis.plot([position] * len(errors), errors, "o", color="C0", alpha=0.6)
+    medians = [min(summary.median, 100.0) if summary.n else math.nan for summary in summaries]
+    axis.plot(medians, color="C0")
+    names = [summary.row.case.rpartition("= ")[2] for summary in summaries]
+    axis.set(xticks=range(len(names)), xticklabels=names, xlabel="initial bias", ylabel="validation error (%)")
+    axis.set(ylim=(0, 100), title=title)
+    axis.grid(axis="y", alpha=0.3)
+    return figure
+
+
 def _gaps(values):
     """The values with nothing drawn where a diverged run has none."""
     return [math.nan if value is None else value for value in values]

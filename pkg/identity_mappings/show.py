@@ -8,6 +8,7 @@ import io
 from . import notebooks, paper, records, tables
 from .protocols import TIERS, Reduction
 from .rows import FAIL_ABOVE
+from .runs import place
 
 
 def grid(header, lines):
@@ -163,6 +164,42 @@ def tier(table, tier):
             _links(made, tier, reduction),
         ]
     return _markdown(*parts)
+
+
+def study(name):
+    """A study's numbers, one table for each tier and reduction in which any of its rows has been run."""
+    parts = []
+    for tier, reduction in _settings_run(name):
+        parts += [f"**{tables.title(name, tier, reduction)}**", tables.markdown(name, tier, reduction)]
+        parts.append(tables.note(name, tier))
+    return _markdown(*parts) if parts else _markdown("Not run.")
+
+
+def search(name):
+    """The curve of a search: the error of each fold by row, and their median, of the newest tier that has any."""
+    from IPython.display import Image
+
+    from . import plots
+
+    settings = _settings_run(name)
+    if not settings:
+        return _markdown("Not run.")
+    tier, reduction = settings[-1]
+    file = io.BytesIO()
+    found = [records.summary(row, tier, reduction) for row in paper.rows(name)]
+    plots.search(found, tables.title(name, tier, reduction)).savefig(file, dpi=160)
+    return Image(file.getvalue(), width=720)
+
+
+def _settings_run(name):
+    """[(tier, reduction)] in which any row of a study has been run, small tiers first."""
+    rows = paper.rows(name)
+    return [
+        (tier, reduction)
+        for tier in TIERS
+        for reduction in (Reduction(), *dict.fromkeys(r for row in rows for r in records.reductions(row, tier)))
+        if any(records.runs_of(row, tier, reduction) for row in rows if place(row, "")[0] == row)
+    ]
 
 
 def _links(rows, tier, reduction):
