@@ -38,11 +38,22 @@ def run(action):
         "precision": "fp32, or bf16 for autocast",
         "depth": "train at a smaller depth than the row's, recorded as such (not in the paper tier)",
         "iterations": "train for fewer iterations than the tier's, recorded as such (not in the paper tier)",
+        "weights": "keep each run's weights as seed-k.safetensors beside its record, for `evaluate`",
         "dry-run": "list the runs and what they would do, and stop",
     },
 )
 def reproduce(
-    _, table, row=None, tier=None, seeds=1, device="auto", precision="fp32", depth=0, iterations=0, dry_run=False
+    _,
+    table,
+    row=None,
+    tier=None,
+    seeds=1,
+    device="auto",
+    precision="fp32",
+    depth=0,
+    iterations=0,
+    weights=False,
+    dry_run=False,
 ):
     """Reproduce a table: train what has no record, execute the rows' notebooks, print paper, ours, n and verdict.
 
@@ -57,7 +68,7 @@ def reproduce(
             for each in runs:
                 print(f"{each.name}: {commands.state_or_new(each)}, {each.recipe.protocol.iterations:,} iterations")
             return
-        outcomes = commands.train_runs(runs, chosen_device, precision)
+        outcomes = commands.train_runs(runs, chosen_device, precision, weights)
         notebooks.execute(int(table), row, chosen_tier, list(range(seeds)), reduction)
         print(tables.text(int(table), chosen_tier, reduction, row))
         commands.raise_refused(outcomes)

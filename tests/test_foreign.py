@@ -340,7 +340,9 @@ def facebook(counts, widths, opening, order="pre", projection_bn=False):
             rest = [t_conv(channels, width, 1), *act(width), t_conv(width, width, 3, stride), *act(width)]
             rest.append(t_conv(width, 4 * width, 1))
             side = [t_conv(channels, 4 * width, 1, stride)] if k == 0 else []
-            if order == "original":
+            if order == "BN after addition":
+                unit = [*fork(rest, sequence(*side) if side else IDENTITY), *act(4 * width)]
+            elif order == "original":
                 side += [t_bn(4 * width)] if projection_bn and side else []
                 unit = [*fork([*rest, t_bn(4 * width)], sequence(*side) if side else IDENTITY), RELU]
             elif k or opening == "branch":
@@ -480,6 +482,11 @@ TREES = {
     "the released 101 layers": (
         lambda: facebook((3, 4, 23, 3), NARROW, "both", "original"),
         "ResNet-101, original",
+        {"projection_bn": False},
+    ),
+    "the released 50 layers": (
+        lambda: facebook((3, 4, 6, 3), NARROW, "both", "BN after addition"),
+        "ResNet-50, BN after addition",
         {"projection_bn": False},
     ),
     "resnet.lua, 20 layers": (lambda: facebook_cifar(3), "ResNet-20, original", {"resize": "pad"}),

@@ -118,7 +118,7 @@ def folder_batches(spec, path, images, crop=224, batch=BATCH):
     steps = [transforms.Resize(CROPS[crop]), transforms.CenterCrop(crop), transforms.ToTensor()]
     steps.append(transforms.Normalize(images["mean"], images["std"]))
     try:
-        folder = ImageFolder(found, transforms.Compose(steps))
+        folder = ImageFolder(found, transforms.Compose(steps), loader=_picture)
     except FileNotFoundError as error:  # torchvision's word for a class without an image
         raise UsageError(f"{found} must hold images in each of its subfolders ({error})") from error
     if (spec.classes, spec.channels) != (len(folder.classes), 3):
@@ -127,7 +127,25 @@ def folder_batches(spec, path, images, crop=224, batch=BATCH):
             f"channels and {len(folder.classes)} classes: give a folder with one subfolder for each class"
         )
     workers = cores() if len(folder) > 2 * batch else 0
-    return DataLoader(folder, batch, num_workers=workers), _words(images)
+    return _answered(DataLoader(folder, batch, num_workers=workers)), _words(images)
+
+
+def _picture(path):
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except OSError as error:
+        raise UsageError(f"{path} must be a picture; it cannot be read ({error}): replace or remove it") from error
+
+
+def _answered(batches):
+    """The batches; a UsageError that comes from a worker process loses the traceback that is put before its line."""
+    try:
+        yield from batches
+    except UsageError as error:
+        raise UsageError(str(error).strip().rpartition("UsageError: ")[2]) from None
 
 
 def _words(images):

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from .errors import UsageError, choose
-from .networks import IMAGENET_UNITS, NetworkSpec, cifar_resnet, imagenet_resnet
+from .networks import IMAGENET_UNITS, NetworkSpec, cifar_spec, imagenet_spec, initialised
 
 # a name's ending -> the order, as Table 2 spells it
 SUFFIXES = {
@@ -25,15 +25,15 @@ CIFAR_DEPTHS = (20, 32, 44, 56, 110, 164, 1001, 1202)
 
 
 def _models():
-    """name -> (the function that makes it, its depth, its fields of NetworkSpec)."""
+    """name -> (the function that makes its spec, its depth, its fields of NetworkSpec)."""
     found = {}
     for suffix, order in SUFFIXES.items():
         for depth in CIFAR_DEPTHS:
-            found[f"cifar_resnet{depth}{suffix}"] = cifar_resnet, depth, {"order": order}
+            found[f"cifar_resnet{depth}{suffix}"] = cifar_spec, depth, {"order": order}
         one_layer = {"order": order, "branch": "one-layer"}
-        found[f"cifar_resnet110_1layer{suffix}"] = cifar_resnet, 110, one_layer  # Tables 2 and 3
+        found[f"cifar_resnet110_1layer{suffix}"] = cifar_spec, 110, one_layer  # Tables 2 and 3
         for depth in IMAGENET_UNITS:
-            found[f"resnet{depth}{suffix}"] = imagenet_resnet, depth, {"order": order}
+            found[f"resnet{depth}{suffix}"] = imagenet_spec, depth, {"order": order}
     return found
 
 
@@ -45,10 +45,15 @@ def list_models(pattern="*"):
     return sorted(name for name in MODELS if fnmatchcase(name, pattern))
 
 
-def create_model(name, num_classes=None, **choices):
-    """The network of that name with the paper's initial weights.
+def create_model(name, num_classes=None, seed=None, **choices):
+    """The network of that name with the paper's initial weights, which `seed` fixes; the rest as in `model_spec`."""
+    return initialised(model_spec(name, num_classes, **choices), seed)
 
-    num_classes: default 10, or 1000 for ImageNet. choices: other fields of NetworkSpec, and `seed` for the weights.
+
+def model_spec(name, num_classes=None, **choices):
+    """The NetworkSpec of that name.
+
+    num_classes: default 10, or 1000 for ImageNet. choices: other fields of NetworkSpec.
     Raises UsageError for an unknown name, with the nearest ones, and for an unknown choice.
     """
     if name not in MODELS:
@@ -56,6 +61,6 @@ def create_model(name, num_classes=None, **choices):
         raise UsageError(f"no model is called {name!r}; the nearest: {', '.join(near)}; list_models() names all")
     make, depth, fields = MODELS[name]
     for choice in choices:
-        choose(choice, sorted({*NetworkSpec.__dataclass_fields__, "seed"} - {"depth"}), "choice of a network")
+        choose(choice, sorted({*NetworkSpec.__dataclass_fields__} - {"depth"}), "choice of a network")
     classes = {} if num_classes is None else {"classes": num_classes}
     return make(depth, **fields | classes | choices)

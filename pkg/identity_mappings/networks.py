@@ -190,7 +190,7 @@ def cifar_resnet(depth, *, seed=None, **choices):
     `choices` are fields of NetworkSpec. Depths of 164 and 1001 are the paper's bottlenecks and all others basic
     nets, unless `branch` says otherwise. `seed` fixes the initial weights; None draws them from torch's generator.
     """
-    return _initialised(cifar_spec(depth, **choices), seed)
+    return initialised(cifar_spec(depth, **choices), seed)
 
 
 def cifar_spec(depth, **choices):
@@ -202,7 +202,7 @@ def cifar_spec(depth, **choices):
 
 def imagenet_resnet(depth, *, seed=None, **choices):
     """An ImageNet network of 50, 101, 152 or 200 layers, initialised as in the paper; arguments as `cifar_resnet`'s."""
-    return _initialised(imagenet_spec(depth, **choices), seed)
+    return initialised(imagenet_spec(depth, **choices), seed)
 
 
 def imagenet_spec(depth, **choices):
@@ -211,6 +211,7 @@ def imagenet_spec(depth, **choices):
     return NetworkSpec(depth, stem="imagenet", **defaults | choices)
 
 
-def _initialised(spec, seed):
+def initialised(spec, seed=None):
+    """The network of a spec with the paper's initial weights; `seed` as in `cifar_resnet`."""
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     return initialise(spec.build(), generator)
