@@ -238,6 +238,17 @@ def test_evaluate_gives_the_error_of_the_record(table, id, depth, tmp_path, caps
     assert f"n = {len(held.x_test)} images" in out and "the mean image of digits" in out
 
 
+def test_train_and_evaluate_as_a_user_would(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("IDENTITY_MAPPINGS_RESULTS", str(tmp_path))
+    what = ["--table", "1", "--row", "original", "--tier", "smoke", "--depth", "8", "--iterations", "20"]
+    assert main(["train", *what, "--device", "cpu", "--weights"]) == 0
+    path = run.weights_path()
+    assert f"weights: {path}" in capsys.readouterr().out.splitlines()
+    status, out, _ = evaluate(capsys, "--weights", path)
+    assert status == 0
+    assert percents(out)[0] == pytest.approx(records.read(run)["test_error"], abs=0.005)
+
+
 def test_a_resumed_run_keeps_the_weights_of_an_uninterrupted_one(tmp_path):
     run = small_run(1, "dropout", iterations=30)
     train(run, results=tmp_path / "whole", threads=1, weights=True)
