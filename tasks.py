@@ -46,8 +46,8 @@ def count(seeds):
         "device": "auto, cpu or cuda",
         "precision": "fp32, or bf16 for autocast",
         "depth": "train at a smaller depth than the row's, recorded as such (not in the paper tier)",
-        "width": "train with fewer channels in the first stage, and the others to match, recorded as such",
         "iterations": "train for fewer iterations than the tier's, recorded as such (not in the paper tier)",
+        "weights": "keep each run's weights as seed-k.safetensors beside its record, for `evaluate`",
         "dry-run": "list the runs and what they would do, and stop",
     },
 )
@@ -61,7 +61,7 @@ def reproduce(
     precision="fp32",
     depth=0,
     iterations=0,
-    width=0,
+    weights=False,
     dry_run=False,
 ):
     """Reproduce a table: train what has no record, execute the rows' notebooks, print paper, ours, n and verdict.
@@ -71,14 +71,14 @@ def reproduce(
 
     def action():
         commands.choose(precision, commands.PRECISIONS, "precision")
-        cut = Reduction(depth or None, iterations or None, width or None)
+        cut = Reduction(depth or None, iterations or None)
         runs, chosen_device, chosen_tier, reduction = commands.planned(table, row, tier, count(seeds), cut, device)
         if dry_run:
             for each in runs:
                 print(f"{each.name}: {commands.state_or_new(each)}, {each.recipe.protocol.iterations:,} iterations")
             return
         commands.name_kept(runs, precision)
-        outcomes = commands.train_runs(runs, chosen_device, precision)
+        outcomes = commands.train_runs(runs, chosen_device, precision, weights)
         if paper.named(table) in paper.TABLES:
             notebooks.execute(int(table), row, chosen_tier, sorted({run.seed for run in runs}), reduction)
         print(tables.text(paper.named(table), chosen_tier, reduction, row))

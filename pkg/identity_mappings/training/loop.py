@@ -10,6 +10,7 @@ import torchvision
 
 from .. import records
 from ..errors import UsageError, choose
+from ..weights import check_installed, save
 from . import checkpoint
 from .state import Clock, State
 
@@ -23,25 +24,42 @@ def nothing(*_):
     """The default listener."""
 
 
-def train(run, device="cpu", precision="fp32", threads=None, results=None, report=nothing, should_stop=lambda: False):
+def train(
+    run,
+    device="cpu",
+    precision="fp32",
+    threads=None,
+    results=None,
+    weights=False,
+    report=nothing,
+    should_stop=lambda: False,
+):
     """Train a run to its end, from its checkpoint if it has one, and write its record; returns the record.
 
     report(event): called with {"kind": "start" | "step" | "entry", "run": name, "iteration": i, "iterations": of,
     "seconds": so far} and, for "entry", the newest values of the curve by column. should_stop(): asked after every
     iteration; once true, the state is checkpointed and None returned. threads: CPU threads; a resumed run keeps those
-    it began with, for they may change the last bits.
-    Raises UsageError for a record or checkpoint of another recipe, and where another process trains the same run.
+    it began with, for they may change the last bits. weights: keep the weights of a run that ends, in a file beside its
+    record that is complete before the record is there.
+    Raises UsageError for a record or checkpoint of another recipe, where another process trains the same run, and where
+    weights are asked of a run that ended without keeping them.
     """
     choose(precision, PRECISIONS, "precision")
+    if weights:
+        check_installed()
     record = records.read(run, results)
     if record is not None:
+        if weights and record["status"] == "finished" and not run.weights_path(results).exists():
+            raise UsageError(
+                f"{run.name} ended without keeping its weights: move {run.record_path(results)} away to train it again"
+            )
         return record
     run.folder(results).mkdir(parents=True, exist_ok=True)
     threads_before, random_before = torch.get_num_threads(), torch.get_rng_state()
     try:
         with filelock.FileLock(run.lock_path(results), timeout=LOCK_SECONDS):
             record = records.read(run, results)  # another process may have ended it while we waited
-            record = record or _train(run, device, precision, threads, results, report, should_stop)
+            record = record or _train(run, device, precision, threads, results, weights, report, should_stop)
             if record:
                 run.lock_path(results).unlink(missing_ok=True)
             return record
@@ -52,11 +70,11 @@ def train(run, device="cpu", precision="fp32", threads=None, results=None, repor
         torch.set_rng_state(random_before)
 
 
-def _train(run, device, precision, threads, results, report, should_stop):
+def _train(run, device, precision, threads, results, weights, report, should_stop):
     saved = checkpoint.read(run, precision, device, results)
     threads = saved["threads"] if saved else threads or torch.get_num_threads()
     torch.set_num_threads(threads)
-    _be_exact(device)
+    be_exact(device)
     state = State(run.recipe, run.seed, device, precision)
     if saved:
         state.load_dict(saved["state"])
@@ -89,7 +107,10 @@ def _train(run, device, precision, threads, results, report, should_stop):
         if stop:
             return None
     clock.read()
-    record = records.write(run, _outcome(state, finite, device, precision, threads), results)
+    record = records.completed(run, _outcome(state, finite, device, precision, threads))
+    if weights and finite:  # before the record: once that is there, the run is never trained again
+        save(run.weights_path(results), state.network, record)
+    records.store(run, record, results)
     checkpoint.remove(run, results)
     return record
 
@@ -115,7 +136,7 @@ def _outcome(state, finite, device, precision, threads):
     }
 
 
-def _be_exact(device):
+def be_exact(device):
     """fp32 means fp32: no TF32 in convolutions or matrix products, and no algorithm chosen by a timing."""
     if device != "cpu":
         torch.backends.cudnn.allow_tf32 = False

@@ -27,7 +27,7 @@ def cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def train_all(runs, device="cpu", precision="fp32", results=None, report=nothing):
+def train_all(runs, device="cpu", precision="fp32", results=None, weights=False, report=nothing):
     """Train all runs that have no record; returns {run: its record, or the UsageError that it met}, in their order.
 
     Each has the numbers of `train` alone with as many threads. `report` gets the events of `train`. Runs that go wrong
@@ -39,6 +39,9 @@ def train_all(runs, device="cpu", precision="fp32", results=None, report=nothing
             outcomes[run] = records.read(run, results)
         except UsageError as error:
             outcomes[run] = error
+    if weights:  # a run that ended without keeping them is answered by `train`
+        ended = [run for run in runs if isinstance(outcomes[run], dict)]
+        outcomes |= {run: _outcome_of(run, (device, precision, None, results, weights), report, None) for run in ended}
     waiting = [run for run in runs if outcomes[run] is None]
     if not waiting:
         return outcomes
@@ -47,10 +50,10 @@ def train_all(runs, device="cpu", precision="fp32", results=None, report=nothing
             # as many processes as the whole plan can use, not what is left of it: a plan that goes on after a kill
             # must give each run the threads, and so the last bits, that it would have had
             processes = min(cores(), len(runs))
-            how = (device, precision, cores() // processes, results)
+            how = (device, precision, cores() // processes, results, weights)
             outcomes |= _in_processes(waiting, processes, how, report, asked)
         else:
-            how = (device, precision, None, results)
+            how = (device, precision, None, results, weights)
             outcomes |= {run: _outcome_of(run, how, report, asked.is_set) for run in waiting if not asked.is_set()}
         if asked.is_set():
             raise Interrupted
