@@ -50,20 +50,23 @@ class Picture:
         return text.replace("<svg ", f'<svg fill="currentColor" role="img" aria-label="{html.escape(self.alt)}" ', 1)
 
     def html(self):
-        return f'<figure class="drawn"><div>{self.svg()}</div>{caption(self.data, self.name)}</figure>'
+        return f'<figure class="drawn"><div>{self.svg()}</div>{self.caption()}</figure>'
 
+    def csv(self):
+        """The numbers behind the picture, a column each."""
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(self.data)
+        writer.writerows(zip(*self.data.values(), strict=True))
+        return file.getvalue()
 
-def caption(data, name):
-    """A link to the numbers behind a picture, as a file that lies in the page."""
-    if not data:
-        return ""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(data)
-    writer.writerows(zip(*data.values(), strict=True))
-    content = base64.b64encode(file.getvalue().encode()).decode()
-    link = f'<a download="{name}.csv" href="data:text/csv;base64,{content}">the numbers, as CSV</a>'
-    return f"<figcaption>{link}</figcaption>"
+    def caption(self):
+        """A link to them, as a file that lies in the page."""
+        if not self.data:
+            return ""
+        content = base64.b64encode(self.csv().encode()).decode()
+        link = f'<a download="{self.name}.csv" href="data:text/csv;base64,{content}">the numbers, as CSV</a>'
+        return f"<figcaption>{link}</figcaption>"
 
 
 def figure(width, height):
