@@ -4,7 +4,7 @@ Each is an `Explorer`: an SVG drawn in the page by a few lines of JavaScript, fr
 lambdas, and a still picture of several settings for PDF and for readers without scripts.
 """
 
-import json
+import html
 import math
 from dataclasses import dataclass
 
@@ -76,7 +76,7 @@ def _explorer(id, still, word, slider, units, formula):
         "UNITS": units,
         "FORMULA": formula,
         "COLOUR": COLOURS[0],
-        "ALT": json.dumps(still.alt),
+        "ALT": f'"{html.escape(still.alt)}"',
         "CAPTION": still.caption(),
         "STILL": still.png(),
     }

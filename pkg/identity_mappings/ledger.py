@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from . import derivations, paper, records
 from .protocols import TIERS, Reduction
@@ -412,6 +413,12 @@ CLAIMS = (
 )
 
 
+@lru_cache
+def checked(claim):
+    """What the claim's computation gives: (whether it holds, what was found). Made once a process."""
+    return claim.check()
+
+
 def evidence(claim):
     """What the claim rests on, in Markdown: all comparisons where they are few, else their number."""
     if claim.check is not None:
@@ -436,7 +443,7 @@ def compared():
 def said(claim, results=None):
     """The claim's verdicts in Markdown, a line a tier; one that a computation decides is computed now."""
     if claim.check is not None:
-        holds, found = claim.check()
+        holds, found = checked(claim)
         return f"**{'holds' if holds else 'differs'}**: {found}"
     lines = []
     for tier, one in claim.verdicts(results).items():
@@ -457,7 +464,7 @@ def counted(results=None):
     words = []
     for claim in CLAIMS:
         if claim.check is not None:
-            words.append("holds" if claim.check()[0] else "differs")
+            words.append("holds" if checked(claim)[0] else "differs")
         else:
             words.append(claim.verdict("paper", results=results).word)
     kinds = {
