@@ -1,0 +1,113 @@
+"""What the runs cost, from their records, and what the paper says of its own."""
+
+import statistics
+from dataclasses import dataclass
+
+from . import paper, records
+from .measurements import multiply_adds
+from .protocols import TIERS, Reduction
+from .runs import plan
+
+SIZES = {"digits": (8, 8), "digit-pairs": (8, 16), "cifar10": (32, 32), "cifar100": (32, 32)}  # of an image, (h, w)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What section 5 says that a training took: `hours` on `gpus` GPUs."""
+
+    network: str
+    hours: float
+    gpus: int
+    words: str
+
+
+PUBLISHED = (
+    Published("ResNet-1001 on CIFAR", 27.0, 2, "about 27 hours on 2 GPUs"),
+    Published("ResNet-200 on ImageNet", 3 * 7 * 24.0, 8, "about 3 weeks on 8 GPUs"),
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of the runs of one row's recipe on one kind of device, medians over them.
+
+    seconds: of device time in all: busy seconds of all its cores for a CPU, of wall time for a GPU. iterations: that
+    the schedule has; a diverged run ended earlier, and is left out. multiply_adds: of one image, forward.
+    """
+
+    row: object
+    tier: str
+    reduction: Reduction
+    device: str
+    precision: str
+    n: int
+    seconds: float
+    iterations: int
+    multiply_adds: int
+
+    @property
+    def each(self):
+        """Device seconds an iteration."""
+        return self.seconds / self.iterations
+
+
+def costs(results=None):
+    """A `Cost` for each row of the tables, tier, reduction and device that has finished runs, trained rows once."""
+    found = {}
+    for row in (row for table in paper.TABLES for row in paper.rows(table)):
+        for tier in TIERS:
+            for reduction in (Reduction(), *records.reductions(row, tier, results)):
+                for made in _by_device(row, tier, reduction, results):
+                    recipe = records.recipe_hash(plan([row], tier, [0], reduction)[0].recipe)
+                    found.setdefault((recipe, made.device, made.precision), made)
+    return list(found.values())
+
+
+def _by_device(row, tier, reduction, results):
+    finished = [r for r in records.summary(row, tier, reduction, results).records if r["status"] == "finished"]
+    if not finished:
+        return
+    recipe = plan([row], tier, [0], reduction)[0].recipe
+    adds = multiply_adds(recipe.network.build(), SIZES[recipe.dataset], recipe.network.channels)
+    for device, precision in dict.fromkeys((record["device"], record["precision"]) for record in finished):
+        here = [r["device_seconds"] for r in finished if (r["device"], r["precision"]) == (device, precision)]
+        seconds, iterations = statistics.median(here), recipe.protocol.iterations
+        yield Cost(row, tier, reduction, device, precision, len(here), seconds, iterations, adds)
+
+
+def duration(seconds):
+    """Seconds as a reader would say them."""
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:,.1f} seconds"
+
+
+def published():
+    """The paper's durations as a Markdown table, with the GPU hours that they add up to."""
+    lines = ["| network | the paper | GPU hours in all |", "|---|---|--:|"]
+    lines += [f"| {each.network} | {each.words} | {each.hours * each.gpus:,.0f} |" for each in PUBLISHED]
+    return "\n".join(lines)
+
+
+def markdown(results=None):
+    """The costs as Markdown tables, one a tier; "Not run." for a tier without records."""
+    found, parts = costs(results), []
+    for tier in reversed(TIERS):
+        parts.append(f"**{tier.capitalize()} tier**")
+        made = [cost for cost in found if cost.tier == tier]
+        if not made:
+            parts.append("Not run.")
+            continue
+        lines = [
+            "| row | n | device | a run | an iteration, seconds | multiply-adds an image, millions |",
+            "|---|---|---|--:|--:|--:|",
+        ]
+        for cost in made:
+            cut = f", {cost.reduction}" if cost.reduction.name else ""
+            lines.append(
+                f"| Table {cost.row.table}, `{cost.row.id}`{cut} | {cost.n} | {cost.device}, {cost.precision} "
+                f"| {duration(cost.seconds)} | {cost.each:.3f} | {cost.multiply_adds / 1e6:,.1f} |"
+            )
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)

@@ -1,0 +1,113 @@
+"""Pictures for the book: drawn once with matplotlib, shown as SVG in the page's own colours, as PNG in print and PDF.
+
+Every picture has a text for those who cannot see it, and where it shows numbers, these as a CSV file in the page.
+"""
+
+import base64
+import csv
+import hashlib
+import html
+import io
+import re
+
+INK = "#000000"  # what is drawn in it takes the colour of the page's text
+PAPER = "#ffffff"  # and what is drawn in this, the colour behind it
+FAINT = "#9a9a9a"  # the same on light and dark paper
+
+# Told apart on light and on dark paper and by readers who do not see red and green.
+COLOURS = ("#2f83cc", "#d9730d", "#2a9d6a", "#c2549d", "#8a6fd1", "#b08900")
+MARKS = ("o", "s", "^", "D", "v", "P")
+
+
+class Picture:
+    """A matplotlib Figure with its text for the blind (`alt`) and, where it has any, its numbers by column (`data`)."""
+
+    def __init__(self, figure, alt, data=None, name="data"):
+        self.figure, self.alt, self.data, self.name = figure, " ".join(alt.split()), data, name
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return {"text/html": self.html(), "image/png": self.png(), "text/plain": self.alt}
+
+    def png(self):
+        """The picture on white paper, as base64."""
+        file = io.BytesIO()
+        self.figure.savefig(file, format="png", dpi=160, facecolor="white")
+        return base64.b64encode(file.getvalue()).decode()
+
+    def svg(self):
+        """The picture without paper, in the page's own colours."""
+        import matplotlib
+
+        salt = hashlib.sha256(self.alt.encode()).hexdigest()  # ids of two pictures on one page must differ
+        file = io.StringIO()
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+            self.figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+        text = file.getvalue()
+        text = text[text.index("<svg") :]
+        text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+        text = text.replace(INK, "currentColor").replace(PAPER, f"var(--pst-color-background, {PAPER})")
+        # what has no fill or stroke of its own is black in SVG, text above all
+        return text.replace("<svg ", f'<svg fill="currentColor" role="img" aria-label="{html.escape(self.alt)}" ', 1)
+
+    def html(self):
+        return f'<figure class="drawn"><div>{self.svg()}</div>{self.caption()}</figure>'
+
+    def csv(self):
+        """The numbers behind the picture, a column each."""
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(self.data)
+        writer.writerows(zip(*self.data.values(), strict=True))
+        return file.getvalue()
+
+    def caption(self):
+        """A link to them, as a file that lies in the page."""
+        if not self.data:
+            return ""
+        content = base64.b64encode(self.csv().encode()).decode()
+        link = f'<a download="{self.name}.csv" href="data:text/csv;base64,{content}">the numbers, as CSV</a>'
+        return f"<figcaption>{link}</figcaption>"
+
+
+def figure(width, height):
+    """A matplotlib Figure of that size in inches, with no more lines than it needs."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def lines(series, x, *, alt, name, xlabel, ylabel, log=False, start=0, labels=True):
+    """A Picture of several lines over the same whole numbers, counted from `start`.
+
+    series: {label: values, one a unit, None where there is none}. Labels stand at the lines' ends where `labels` is
+    true and there is room, in a legend otherwise. log: whether the upright axis is logarithmic.
+    """
+    drawing = figure(8, 4.2)
+    axis = drawing.add_subplot()
+    numbers = range(start, start + max(map(len, series.values())))
+    for place, (label, values) in enumerate(series.items()):
+        values = [float("nan") if value is None else value for value in values]
+        axis.plot(
+            numbers[: len(values)],
+            values,
+            color=COLOURS[place % len(COLOURS)],
+            marker=MARKS[place % len(MARKS)],
+            markersize=4,
+            markevery=max(1, len(numbers) // 12),
+            linestyle="-" if place < len(COLOURS) else "--",
+            linewidth=1.6,
+            label=label,
+        )
+    axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    axis.margins(x=0.01)
+    plain(axis)
+    if labels:
+        drawing.legend(loc="outside lower center", ncols=3, frameon=False)
+    padded = {label: [*values, *[None] * (len(numbers) - len(values))] for label, values in series.items()}
+    return Picture(drawing, alt, {x: list(numbers), **padded}, name)
+
+
+def plain(axis):
+    """Take the box from an axis, and give it a faint grid."""
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis="y", color=FAINT, alpha=0.35, linewidth=0.6)

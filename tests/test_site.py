@@ -1,0 +1,133 @@
+"""The built site in a real browser, from the folder and with the network blocked: every page, every equation."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pytest
+
+SITE = Path(__file__).resolve().parents[1] / "book" / "_build" / "html"
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if "_static" not in path.parts)
+
+pytestmark = [
+    pytest.mark.skipif(not PAGES, reason="the site is not built here: run `invoke book` first"),
+    pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium on the PATH to open the site with"),
+]
+
+# Addresses that a page would fetch by itself; a link that a reader follows is another matter.
+FETCHED = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=[\"'](?:https?:)?//[^\"']+", re.I)
+FROM_CSS = re.compile(r"(?:@import|url\()\s*[\"']?(?:https?:)?//[^\s\"')]+", re.I)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens pages of the site, with every request but to its folder refused; `.wrong` lists what went wrong."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    wrong = []
+
+    def only_files(route):
+        if urlparse(route.request.url).scheme in ("file", "data", "blob"):
+            return route.continue_()
+        wrong.append(f"asked for {route.request.url}")
+        return route.abort()
+
+    context.route("**/*", only_files)
+    page = context.new_page()
+    page.on("requestfailed", lambda request: wrong.append(f"no answer from {request.url}: {request.failure}"))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+
+    def open_page(name, query=""):
+        page.goto((SITE / name).as_uri() + query, wait_until="load")
+        return page
+
+    open_page.wrong = wrong
+    yield open_page
+    context.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_needs_no_network(visit, name):
+    page = visit(name)
+    equations = page.locator("span.math, div.math").count()
+    if equations:
+        page.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise", timeout=30_000)
+        page.evaluate("MathJax.startup.promise")
+        assert page.locator("span.math mjx-container, div.math mjx-container").count() >= equations
+        assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+        assert page.locator("mjx-container svg").first.bounding_box()["width"] > 0
+    assert (
+        page.locator("img").evaluate_all("all => all.filter(i => i.src && i.complete && !i.naturalWidth).length") == 0
+    )
+    assert visit.wrong == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_not_wider_than_a_phone(visit, name):
+    page = visit(name)
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.wait_for_timeout(50)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_within_the_site_lead_somewhere(name):
+    text = (SITE / name).read_text()
+    for address in re.findall(r"<a\b[^>]*?\bhref=\"([^\"]+)\"", text):
+        target = urlparse(address)
+        if target.scheme or not target.path:
+            continue
+        path = (SITE / name).parent / unquote(target.path)
+        assert path.exists(), address
+        if target.fragment and path.suffix == ".html":
+            assert f'id="{unquote(target.fragment)}"' in path.read_text(), address
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_names_no_file_of_another_host(name):
+    text = (SITE / name).read_text()
+    assert FETCHED.findall(text) == []
+    assert FROM_CSS.findall(text) == []
+
+
+def test_styles_ask_no_other_host():
+    for path in SITE.rglob("*.css"):
+        assert FROM_CSS.findall(path.read_text()) == [], path
+
+
+def test_page_weight():
+    """Under 2 MB each, without what all pages share."""
+    heavy = {name: os.path.getsize(SITE / name) for name in PAGES}
+    assert {name: size for name, size in heavy.items() if size > 2_000_000} == {}
+
+
+def test_search_finds_a_word(visit):
+    page = visit("search.html", "?q=gate")
+    page.wait_for_selector("ul.search li a", timeout=10_000)
+    assert page.locator("ul.search li a").count() > 0
+    assert visit.wrong == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_and_paper_differ_in_both_themes(visit, theme):
+    page = visit("intro.html")
+    page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+    colours = page.evaluate(
+        "[getComputedStyle(document.querySelector('article p')).color, getComputedStyle(document.body).backgroundColor]"
+    )
+    text, paper = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in colours)
+    assert (text < paper) == (theme == "light")
