@@ -14,7 +14,7 @@ from conftest import small_run
 
 from identity_mappings import UsageError, records
 from identity_mappings.runs import Run
-from identity_mappings.training import train, train_all
+from identity_mappings.training import checkpoint, train, train_all
 from identity_mappings.training.loop import resolve_device
 from identity_mappings.training.many import cores
 
@@ -160,3 +160,12 @@ def test_unknown_device_and_precision(run, tmp_path):
         train(run, precision="fp16", results=tmp_path)
     with pytest.raises(UsageError, match="device must be one of: .*got 'gpu'"):
         resolve_device("gpu")
+
+
+def test_a_checkpoint_of_an_earlier_layout_is_refused_and_kept(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "LAYOUT", 1)
+    path = begun(run, tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match="must be of layout 2; got layout 1, of another release: .*move the file away"):
+        train(run, results=tmp_path)
+    assert path.exists()
