@@ -202,3 +202,43 @@ def test_a_network_trained_by_others_keeps_its_own_statistics():
     network = cifar_resnet(8, seed=0).train()
     network(torch.randn(4, 3, 8, 8))
     assert all(buffer.ne(0).all() for name, buffer in network.named_buffers() if name.endswith("running_mean"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16-skip-fp32"])
+@pytest.mark.parametrize("choices", [*VARIETIES, {"depth": 32}], ids=str)
+def test_recomputation_changes_no_bit(choices, precision):
+    """Weights, velocity and running statistics after three iterations; dropout draws what it had drawn."""
+    outcomes = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        made = Step(cifar_spec(**{"depth": 14} | choices), images(), PROTOCOL, 0, "cpu", precision, recompute)
+        take(made, 3)
+        outcomes.append(made.tensors())
+    for name, tensor in outcomes[0].items():
+        assert torch.equal(tensor, outcomes[1][name]), name
+
+
+def test_recomputation_keeps_less():
+    def kept(recompute):
+        made, bytes_kept = Step(cifar_spec(56), images(), PROTOCOL, 0, "cpu", "fp32", recompute), []
+
+        def keep(tensor):
+            bytes_kept.append(tensor.numel() * tensor.element_size())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            made.network(torch.randn(16, 3, 8, 8))
+        return sum(bytes_kept)
+
+    assert kept(True) < kept(False) / 3
+
+
+@pytest.mark.parametrize("order", ["original", "full pre-activation", "BN after addition"])
+@pytest.mark.parametrize("choices", [{}, {"branch": "bottleneck", "depth": 11, "resize": "projection"}], ids=str)
+@pytest.mark.parametrize("precision, dtype", [("bf16", torch.bfloat16), ("bf16-skip-fp32", torch.float32)])
+def test_the_precision_of_the_signal_along_the_shortcuts(order, choices, precision, dtype):
+    made, seen = step(order=order, precision=precision, **choices), []
+    for unit in made.network.units:
+        unit.shortcut.register_forward_hook(lambda module, inputs, y: seen.append((inputs[0].dtype, y.dtype)))
+    take(made, 1)
+    assert seen == [(dtype, dtype)] * 3

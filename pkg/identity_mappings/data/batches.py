@@ -37,6 +37,11 @@ class Images:
     def __len__(self):
         return len(self.labels)
 
+    @property
+    def size(self):
+        """(height, width) in pixels."""
+        return tuple(self.images.shape[1:3])
+
     def plain(self, start, stop):
         """Images start to stop as they are, normalised: (n, c, h, w), and their labels (n,)."""
         x = (self.images[start:stop].float() - self.mean) / self.std

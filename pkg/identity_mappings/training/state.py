@@ -7,15 +7,22 @@ import torch
 
 from ..data import load
 from ..data.batches import Images
+from .capture import faster, uncompiled
+from .memory import free, recomputes
 from .step import Step
 
 EVALUATION_BATCH = 500
 CURVE = ("iteration", "rate", "train_loss", "train_error", "test_error")
 
 
+def images(recipe, seed, device):
+    """(training images, test images, checksum) of a run, once a process: runs of the same data share them."""
+    part = None if recipe.folds is None else seed % recipe.folds
+    return _images(recipe.dataset, part, recipe.folds, recipe.protocol.normalisation, device)
+
+
 @lru_cache(maxsize=2)
 def _images(dataset, part, parts, normalisation, device):
-    """(training images, test images, checksum), once a process: runs of the same data share them."""
     data = load(dataset)
     if parts is not None:
         data = data.without(part, parts)
@@ -31,11 +38,10 @@ class State:
 
     def __init__(self, recipe, seed, device, precision):
         self.recipe, self.protocol, self.seed = recipe, recipe.protocol, seed
-        part = None if recipe.folds is None else seed % recipe.folds
-        train, self.test, self.data_checksum = _images(
-            recipe.dataset, part, recipe.folds, self.protocol.normalisation, device
-        )
-        self.on_device = Step(recipe.network, train, self.protocol, seed, device, precision)
+        train, self.test, self.data_checksum = images(recipe, seed, device)
+        recompute = recomputes(recipe, train.size, precision, free(device))
+        self.on_device = Step(recipe.network, train, self.protocol, seed, device, precision, recompute)
+        self.take = self.on_device  # an iteration: the step itself, or its recording
         self.device, self.precision = self.on_device.device, precision
         self.network, self.batches = self.on_device.network, self.on_device.batches
         torch.manual_seed(seed)  # dropout draws from torch's own streams
@@ -43,11 +49,15 @@ class State:
         self.curve = {column: [] for column in CURVE}
         self.summed = 0
 
+    def speed_up(self, say):
+        """Take the following iterations the fastest way there is; see `capture.faster`."""
+        self.batches.bring(self.iteration)
+        self.take = faster(self.on_device, say)
+
     def step(self):
         """One iteration of the protocol; the host's share of it."""
         self.batches.bring(self.iteration)
-        self.network.train()
-        self.on_device()
+        self.take()
         self.summed += 1
         self.iteration += 1
 
@@ -79,13 +89,19 @@ class State:
     def test_error(self):
         """Percent of all test images that the network, in evaluation mode, gets wrong."""
         self.network.eval()
+        with uncompiled(self.device):
+            wrong = self._wrong()
+        self.network.train()
+        return 100.0 * int(wrong) / len(self.test)
+
+    def _wrong(self):
         wrong = torch.zeros((), device=self.device, dtype=torch.int64)
         for start in range(0, len(self.test), EVALUATION_BATCH):
-            images, labels = self.test.plain(start, start + EVALUATION_BATCH)
+            batch, labels = self.test.plain(start, start + EVALUATION_BATCH)
             with self.on_device.autocast():
-                logits = self.network(images)
+                logits = self.network(batch)
             wrong += (logits.argmax(1) != labels).sum()
-        return 100.0 * int(wrong) / len(self.test)
+        return wrong
 
     def to_dict(self):
         """The state as tensors and plain values, for a checkpoint."""
