@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._dynamo import lookup_backend
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -15,15 +16,20 @@ from identity_mappings.data.batches import Images
 from identity_mappings.networks import cifar_spec, initialise
 from identity_mappings.norm import BatchNorm2d, RunningStatistics
 from identity_mappings.protocols import CIFAR
+from identity_mappings.training.capture import compile_units
 from identity_mappings.training.step import Step
 
 PROTOCOL = replace(CIFAR, iterations=12, warmup=3, drops=(6, 9), batch=16, bn_group=8, pad=1)
 
 
-def images(size=8):
+def images():
+    return images_on("cpu")
+
+
+def images_on(device, size=8):
     random = np.random.default_rng(0)
     x, y = random.integers(0, 256, (40, size, size, 3), dtype=np.uint8), np.arange(40) % 10
-    return Images.pair(Dataset("toy", x, y, x, y, classes=10), "pixel", "cpu")[0]
+    return Images.pair(Dataset("toy", x, y, x, y, classes=10), "pixel", device)[0]
 
 
 def step(depth=8, protocol=PROTOCOL, precision="fp32", **choices):
@@ -100,6 +106,26 @@ def test_a_repeated_pass_counts_once():
     ours(x), ours(x)
     statistics.update()
     torch.testing.assert_close(ours.running_mean, 0.1 * x.mean((0, 2, 3)))
+
+
+def test_compiled_units_share_a_graph_for_each_kind_and_change_no_bit():
+    """Nine units of five kinds: what is compiled follows from the kinds, not the depth. No code is generated here."""
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return lookup_backend("aot_eager")(graph, inputs)
+
+    eager, compiled = step(20), step(20)
+    compile_units(compiled.network, backend=count)
+    for each in (eager, compiled):
+        take(each, 2)
+    assert len(graphs) == 5
+    for name, tensor in eager.tensors().items():
+        assert torch.equal(compiled.tensors()[name], tensor), name
+    compile_units(compiled.network, compiled=False)
+    take(compiled, 1, begin=2)
+    assert len(graphs) == 5
 
 
 class Uncapturable(AssertionError):

@@ -64,7 +64,8 @@ class RunningStatistics:
         self.running = torch.cat(parts)
         self.batch = torch.zeros_like(self.running)
         sizes = [len(part) for part in parts]
-        views = zip(self.running.split(sizes), self.batch.split(sizes), strict=True)
+        # .data: each view counts its own changes in place; else autograd takes a compiled unit's for one of all others
+        views = zip(self.running.split(sizes), [part.data for part in self.batch.split(sizes)], strict=True)
         for norm in norms:
             (norm.running_mean, norm.batch_mean), (norm.running_var, norm.batch_var) = next(views), next(views)
 
