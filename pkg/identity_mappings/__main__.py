@@ -5,6 +5,7 @@ python -m identity_mappings evaluate --weights seed-0.safetensors
 python -m identity_mappings status
 python -m identity_mappings table --table 3 --tier quick
 python -m identity_mappings data --dataset cifar10
+python -m identity_mappings bench --depth 110 --json bench.json
 """
 
 import argparse
@@ -20,7 +21,9 @@ from .training.many import Interrupted
 def parser():
     names = ", ".join(map(str, paper.GROUPS))
     top = argparse.ArgumentParser(prog="python -m identity_mappings", description=__doc__.split("\n")[0])
-    kinds = top.add_subparsers(dest="command", required=True, metavar="train | evaluate | status | table | data")
+    kinds = top.add_subparsers(
+        dest="command", required=True, metavar="train | evaluate | status | table | data | bench"
+    )
 
     def command(name, help):
         made = kinds.add_parser(name, help=help, description=help)
@@ -40,7 +43,7 @@ def parser():
     )
     recipe(train)
     train.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    train.add_argument("--precision", default="fp32", help="fp32 or bf16 (autocast)")
+    train.add_argument("--precision", default="fp32", help="fp32, bf16 (autocast) or bf16-skip-fp32")
     train.add_argument("--weights", action="store_true", help="keep each run's weights beside its record")
     evaluate = command("evaluate", "Print a network's top-1 and top-5 error on a data set's test images.")
     evaluate.add_argument("--weights", required=True, help="a .safetensors file, or another repository's checkpoint")
@@ -60,6 +63,19 @@ def parser():
     recipe(table)
     data = command("data", "Download a data set unless it is there, and check it.")
     data.add_argument("--dataset", required=True, help="cifar10 or cifar100")
+    bench = command("bench", "Measure images per second against a common training loop on this machine.")
+    bench.add_argument("--depth", type=int, action="append", default=[], help="may be repeated; default: 20 and 110")
+    bench.add_argument(
+        "--runs", type=int, action="append", default=[], help="at once; may be repeated; default: 1 and the cores"
+    )
+    bench.add_argument("--precision", action="append", default=[], help="may be repeated; default: fp32 and bf16")
+    bench.add_argument("--seconds", type=float, default=5.0, help="of each measurement; default: 5")
+    bench.add_argument("--repeats", type=int, default=5, help="of each measurement, in turn; default: 5")
+    bench.add_argument("--batch", type=int, default=128, help="default: 128")
+    bench.add_argument("--size", type=int, default=32, help="of the images, pixels a side; default: 32")
+    bench.add_argument("--width", type=int, default=16, help="channels of the first stage; default: 16")
+    bench.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    bench.add_argument("--json", help="a file for the results")
     return top
 
 

@@ -150,6 +150,18 @@ def data(dataset):
     )
 
 
+def bench(
+    depth=(), runs=(), precision=(), seconds=5.0, repeats=5, batch=128, size=32, width=16, device="auto", json=None
+):
+    """Measure images per second against a common training loop; print the table, and write it to the file `json`."""
+    from . import bench as measuring  # no other command needs it
+
+    chosen = tuple(depth) or (20, 110), tuple(runs), tuple(precision) or ("fp32", "bf16")
+    outcome = measuring.bench(*chosen, seconds, repeats, batch, size, width, resolve_device(device))
+    if json:
+        measuring.write(json, outcome)
+
+
 def status(table=None):
     """Print each row's runs per tier: finished, diverged, running, stopped with a checkpoint; and what is next."""
     chosen = paper.rows(table)

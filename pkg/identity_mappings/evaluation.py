@@ -43,7 +43,7 @@ def score(network, batches, device="cpu", precision="fp32"):
     n, wrong, missed, classes = 0, 0, 0, None
     for images, labels in batches:
         labels = labels.to(device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision != "fp32"):
             logits = network(images.to(device))
         classes = logits.shape[1]
         n += len(labels)
