@@ -187,7 +187,7 @@ class Watch:
 
 
 def tested(edits, selection):
-    """(how many of the selected traps' tests passed, [(library broke, message) of each failure]) on a copy with the edits.
+    """On a copy with the edits: how many of the selected tests passed, and [(library broke, message)] of the failures.
 
     Runs in a process of its own, which imports the library for the first time.
     """
