@@ -35,6 +35,14 @@ def test_unknown_imagenet_depth_is_refused():
         imagenet_resnet(34)
 
 
+@pytest.mark.parametrize("depth", ["50", 50.0, None])
+@pytest.mark.parametrize("build", [imagenet_resnet, cifar_resnet])
+def test_a_depth_that_is_no_whole_number_is_refused(build, depth):
+    with pytest.raises(UsageError) as caught:
+        build(depth)
+    assert str(caught.value) == f"depth must be a whole number of layers; got {depth!r}"
+
+
 @pytest.mark.parametrize("size", [(32, 32), (8, 8), (8, 16)])
 def test_images_of_any_size_become_logits(size):
     network = cifar_resnet(11, branch="bottleneck", channels=1, classes=7, widths=(4, 8, 12))

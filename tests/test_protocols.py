@@ -93,3 +93,14 @@ def test_names_of_reductions():
     assert Reduction(20, 3_200).name == "depth-20-iterations-3200"
     assert str(Reduction(20, 3_200)) == "20 layers, 3,200 iterations"
     assert Reduction().name == str(Reduction()) == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["depth", "depth-", "depth-x", "depth--1", "depth-8-", "iterations-5-depth-8", "-iterations-5", "depth-8 ", "old"],
+)
+def test_a_name_that_is_no_reductions_is_refused(name):
+    assert not Reduction.names(name)
+    with pytest.raises(UsageError, match='a reduction is named like "depth-20", .*got ') as caught:
+        Reduction.parse(name)
+    assert str(caught.value).endswith(f"got {name!r}")
