@@ -1,10 +1,12 @@
 """The schedule at its corners, the smaller tiers, and the reductions that are taken and refused."""
 
+from dataclasses import FrozenInstanceError, fields, replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity_mappings import UsageError, paper
+from identity_mappings import ORDERS, UsageError, paper, shortcut
 from identity_mappings.protocols import CIFAR, QUICK, SMOKE, Protocol, Reduction, recipe
 
 RATES = {0: 0.01, 399: 0.01, 400: 0.1, 31_999: 0.1, 32_000: 0.01, 47_999: 0.01, 48_000: 0.001, 63_999: 0.001}
@@ -104,3 +106,15 @@ def test_a_name_that_is_no_reductions_is_refused(name):
     with pytest.raises(UsageError, match='a reduction is named like "depth-20", .*got ') as caught:
         Reduction.parse(name)
     assert str(caught.value).endswith(f"got {name!r}")
+
+
+SPECIFICATIONS = [CIFAR, Reduction(8), *ORDERS.values(), shortcut("dropout", p=0.5)]
+SPECIFICATIONS += [tier_recipe("paper"), tier_recipe("paper").network]
+
+
+@pytest.mark.parametrize("specification", SPECIFICATIONS, ids=lambda each: type(each).__name__)
+def test_specifications_cannot_be_changed(specification):
+    """They are keys: equal ones hash alike, and none changes under a table or a file name made from it."""
+    assert hash(specification) == hash(replace(specification)) and specification == replace(specification)
+    with pytest.raises(FrozenInstanceError):
+        setattr(specification, fields(specification)[0].name, None)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import rate_used, small_run, toy
+from conftest import rate_used, toy
 from torch import nn
 from torch.nn import functional as F
 
@@ -16,7 +16,6 @@ from identity_mappings.networks import cifar_spec, imagenet_spec
 from identity_mappings.norm import BatchNorm2d
 from identity_mappings.protocols import CIFAR
 from identity_mappings.training import state as training_state
-from identity_mappings.training import train
 from identity_mappings.training.sgd import SGD
 
 RATES = {0: 0.01, 399: 0.01, 400: 0.1, 31_999: 0.1, 32_000: 0.01, 47_999: 0.01, 48_000: 0.001, 63_999: 0.001}
@@ -129,7 +128,7 @@ def test_a_step_without_gradients_decays_exactly_the_intended(begun, changes, sp
         assert parameter.grad is None
 
 
-def test_momentum_carries_nine_tenths(begun):
+def test_momentum_carries_nine_tenths():
     layer = nn.Linear(1, 1, bias=False).double()
     nn.init.zeros_(layer.weight)
     sgd = SGD(layer, replace(CIFAR, weight_decay=0.0))
@@ -226,15 +225,6 @@ def test_evaluation_leaves_training_in_training_mode(begun):
     state.test_error()
     state.step()
     assert state.network.training
-
-
-@pytest.mark.parametrize("errors", [[40.0, 10.0, 30.0], [10.0, 20.0, 30.0], [30.0, 20.0, 10.0]])
-def test_the_records_error_is_the_last_iterations(tmp_path, monkeypatch, errors):
-    left = iter(errors)
-    monkeypatch.setattr(training_state.State, "test_error", lambda self: next(left))
-    record = train(small_run(1, "original", iterations=50), results=tmp_path, threads=1)
-    assert record["curve"]["iteration"] == [22, 43, 50]  # 1347 images in batches of 64, and the end
-    assert record["test_error"] == errors[-1]
 
 
 def test_every_row_trains_by_the_appendix():

@@ -149,6 +149,7 @@ def test_11_the_last_iteration(tmp_path, monkeypatch):
     monkeypatch.setattr(training_state.State, "test_error", lambda self: next(errors))
     record = train(small_run(1, "original", iterations=50), results=tmp_path, threads=1)
     assert record["curve"]["test_error"] == [40.0, 10.0, 30.0]
+    assert record["curve"]["iteration"] == [22, 43, 50]  # 1347 images in batches of 64, and the end
     assert record["test_error"] == 30.0
 
 
