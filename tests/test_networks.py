@@ -54,6 +54,19 @@ def test_imagenet_network_gives_a_thousand_logits():
         assert imagenet_resnet(50)(torch.empty(2, 3, 224, 224)).shape == (2, 1000)
 
 
+def test_imagenet_stem_quarters_the_map():
+    """A 7x7 conv at stride 2 with three pixels of padding, then 3x3 max pooling at stride 2 with one."""
+    stem = imagenet_resnet(50, widths=(4, 6, 8, 10), seed=0).stem
+    x = torch.randn(2, 3, 30, 30)
+    conv = torch.nn.functional.conv2d(torch.nn.functional.pad(x, (3, 3, 3, 3)), stem[0].weight, stride=2)
+    activated = torch.relu(
+        (conv - conv.mean((0, 2, 3), True)) / (conv.var((0, 2, 3), False, keepdim=True) + 1e-5).sqrt()
+    )
+    pooled = torch.nn.functional.max_pool2d(torch.nn.functional.pad(activated, (1, 1, 1, 1)), 3, 2)
+    assert pooled.shape == (2, 4, 8, 8)
+    torch.testing.assert_close(stem(x), pooled, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("stride_on, strides", [("first", [2, 1, 1]), ("3x3", [1, 2, 1])])
 def test_where_a_bottleneck_strides(stride_on, strides):
     opener = cifar_resnet(11, branch="bottleneck", stride_on=stride_on).units[1]

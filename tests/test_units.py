@@ -207,6 +207,24 @@ def test_the_first_unit_leaves_the_activation_to_the_stem(name):
     assert isinstance(network.tail[-1], nn.ReLU)
 
 
+@pytest.mark.parametrize("channels, stride", [(C, 2), (4, 1), (4, 2), (9, 1)])
+def test_a_change_of_size_or_of_width_alone_is_projected(channels, stride):
+    """Half the map at the same width, or another width on the same map: both paths read relu(bn(x)) and then add up."""
+    opener = unit("full pre-activation", channels=channels, stride=stride, resize="projection")
+    x = torch.randn(3, C, 8, 8, dtype=torch.float64)
+    (projection,) = opener.resize
+    nn.init.zeros_(opener.residual[-1].weight)
+    activated = F.relu(F.batch_norm(x, None, None, training=True))
+    torch.testing.assert_close(opener(x), F.conv2d(activated, projection.weight, stride=stride))
+
+
+def test_half_the_map_at_the_same_width_is_subsampled():
+    opener = unit("original", stride=2)
+    x = torch.rand(3, C, 8, 8, dtype=torch.float64)
+    nn.init.zeros_(opener.residual[-1].weight)
+    torch.testing.assert_close(opener(x), x[:, :, ::2, ::2])
+
+
 def test_zero_pad_subsamples_and_appends_empty_channels():
     x = torch.arange(2 * 3 * 4 * 6.0).reshape(2, 3, 4, 6) + 1
     y = ZeroPad(3, 5, 2)(x)
