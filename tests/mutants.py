@@ -32,7 +32,10 @@ TESTS = {
     "shortcuts": ((FROZEN, "test_shortcuts.py", "test_units.py", "test_networks.py::test_names"), ("12", "14")),
     "norm": (("test_units.py",), ("13",)),
     "units": (("test_units.py", "test_networks.py", "test_oracles.py"), ("04", "05", "06")),
-    "networks": ((FROZEN, "test_networks.py", "test_oracles.py"), ("01", "03", "04", "05", "06", "07")),
+    "networks": (
+        (FROZEN, "test_networks.py", "test_shortcuts.py", "test_oracles.py"),
+        ("01", "03", "04", "05", "06", "07"),
+    ),
     "protocols": (("test_protocols.py",), ("08", "09", "10", "13", "16")),
 }
 SLOW = ("torchvisions", "fully", "1202", "1001", "110-")

@@ -24,10 +24,26 @@ def test_imagenet_depth_counts_the_weight_layers(depth):
     assert 3 * sum(imagenet_spec(depth).units) + 2 == depth
 
 
-@pytest.mark.parametrize("depth, branch", [(9, "basic"), (100, "bottleneck"), (2, "basic"), (0, "one-layer")])
-def test_impossible_depths_are_refused(depth, branch):
-    with pytest.raises(UsageError, match=f"depth of a {branch} net must be .*n\\+2 .*; got {depth}"):
+@pytest.mark.parametrize(
+    "depth, branch, rule",
+    [(9, "basic", "6n+2 (20, 56, 110)"), (100, "bottleneck", "9n+2 (164, 1001)"), (2, "basic", "6n+2 (20, 56, 110)")]
+    + [(0, "one-layer", "3n+2 (110)"), (-4, "basic", "6n+2 (20, 56, 110)")],
+)
+def test_impossible_depths_are_refused(depth, branch, rule):
+    with pytest.raises(UsageError) as caught:
         NetworkSpec(depth, branch=branch)
+    assert str(caught.value) == f"depth of a {branch} net must be {rule}; got {depth}"
+
+
+def test_imagenet_networks_have_four_widths():
+    with pytest.raises(ValueError):
+        imagenet_resnet(50, widths=(4, 6, 8))
+
+
+@pytest.mark.parametrize("build, depth", [(cifar_resnet, 8), (imagenet_resnet, 50)])
+def test_a_seed_is_given_by_name(build, depth):
+    with pytest.raises(TypeError):
+        build(depth, 3)
 
 
 def test_unknown_imagenet_depth_is_refused():
@@ -104,6 +120,8 @@ def test_the_papers_choices_follow_from_the_depth():
 
 def test_names():
     assert str(cifar_spec(110, branch="one-layer")) == "ResNet-110(1layer), original"
+    assert str(cifar_spec(110, order="BN after addition")) == "ResNet-110, BN after addition"
+    assert str(cifar_spec(164)) == "ResNet-164, original"
     dropped = cifar_spec(110, shortcut=shortcut("dropout", p=0.5))
     assert "dropout(p=0.5" in str(dropped)
     assert dropped.to_json()["shortcut"] == {"kind": "dropout", "p": 0.5, "rescale": False}
