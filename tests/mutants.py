@@ -38,7 +38,7 @@ TESTS = {
     ),
     "protocols": (("test_protocols.py",), ("08", "09", "10", "13", "16")),
 }
-SLOW = ("torchvisions", "fully", "1202", "1001", "110-")
+SLOW = ("torchvisions", "fully", "1202-choices", "1001-111", "110-18", "110-36")
 
 
 def mutants(source):
