@@ -1,11 +1,17 @@
-"""What the tests share: one thread, a short run of a paper's row on digits, and the outcome of a run that never was."""
+"""What the tests share: one thread, short runs on digits or toy images, and the outcome of a run that never was."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
-from identity_mappings import paper
-from identity_mappings.protocols import Reduction
+from identity_mappings import NetworkSpec, paper
+from identity_mappings.data import Dataset
+from identity_mappings.data.batches import Images
+from identity_mappings.protocols import CIFAR, Recipe, Reduction
 from identity_mappings.runs import Run, place
+from identity_mappings.training import state as training_state
 
 torch.set_num_threads(1)
 
@@ -37,3 +43,32 @@ def outcome():
         }
 
     return make
+
+
+def toy(count=256, side=32):
+    """Random coloured images, brighter from image to image and from channel to channel."""
+    random = np.random.default_rng(0)
+    x = random.integers(0, 200, (count, side, side, 3)) + np.linspace(0, 50, count)[:, None, None, None]
+    x, y = x.astype(np.uint8), np.arange(count) % 10
+    return Dataset("toy", x, y, x[:50], y[:50], classes=10)
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """Makes the state of a run of the CIFAR protocol, or a change of it, on toy images of 8x8."""
+
+    def make(network=None, **changes):
+        images = (*Images.pair(toy(side=8), CIFAR.normalisation, "cpu"), "toy")
+        monkeypatch.setattr(training_state, "_images", lambda *_: images)
+        network = network or NetworkSpec(8, widths=(2, 3, 4))
+        return training_state.State(Recipe("toy", network, replace(CIFAR, **changes)), 0, "cpu", "fp32")
+
+    return make
+
+
+def rate_used(state, iteration):
+    """The optimiser's own rate after the step of that iteration."""
+    state.iteration = iteration
+    state.step()
+    (rate,) = {group["lr"] for group in state.sgd.torch.param_groups}
+    return rate

@@ -106,7 +106,29 @@ def without_labels(path):
     np.savez(path, x_train=np.zeros(3), x_test=np.zeros(3))
 
 
-@pytest.mark.parametrize("damage", [not_a_zip, cut_short, empty, without_labels])
+def flipped_inside(path):
+    """The zip's directory is whole, but the compressed bytes of an array are not."""
+    np.savez_compressed(path, **{key: np.arange(4_000) for key in ("x_train", "y_train", "x_test", "y_test")})
+    content = bytearray(path.read_bytes())
+    middle = content.index(b"x_train.npy") + 200
+    content[middle : middle + 64] = bytes(64)
+    path.write_bytes(content)
+
+
+def of_objects(path):
+    """Pickled objects, which are never loaded: a pickle may run code."""
+    np.savez(path, **{key: np.array([{}], dtype=object) for key in ("x_train", "y_train", "x_test", "y_test")})
+
+
+def a_single_array(path):
+    with open(path, "wb") as file:
+        np.save(file, np.zeros(3))
+
+
+DAMAGES = [not_a_zip, cut_short, empty, without_labels, flipped_inside, of_objects, a_single_array]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_npz(folder, damage):
     damage(folder / "cifar10.npz")
     with pytest.raises(UsageError, match="cifar10.npz must be an NPZ with x_train.*invoke data --dataset cifar10"):
@@ -118,6 +140,38 @@ def test_npz_of_another_shape(folder, count, side):
     np.savez(folder / "cifar10.npz", **arrays(count, side))
     with pytest.raises(UsageError, match=rf"expected 50000 train images .*got \({count}, {side}, {side}, 3\)"):
         load("cifar10")
+
+
+@pytest.fixture(scope="module")
+def blank(tmp_path_factory):
+    """Makes an NPZ of CIFAR-10's shape in which all images are black and all labels but one are zero."""
+    path = tmp_path_factory.mktemp("blank") / "cifar10.npz"
+
+    def make(part, label):
+        content = {}
+        for name, count in (("train", 50_000), ("test", 10_000)):
+            content[f"x_{name}"] = np.broadcast_to(np.uint8(0), (count, 32, 32, 3))
+            content[f"y_{name}"] = np.zeros(count, np.int64)
+        content[f"y_{part}"][17] = label
+        np.savez_compressed(path, **content)
+        return path.parent
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "part, label, message",
+    [
+        ("train", 10, "expected train labels from 0 to 9; got 0 to 10: delete it and run: invoke data"),
+        ("test", -1, "expected test labels from 0 to 9; got -1 to 0: delete it and run: invoke data"),
+        ("train", 9, "cifar10.npz is damaged: checksum [0-9a-f]{16}, expected e5d41593a0ffdaf1: delete it and run"),
+    ],
+)
+def test_npz_with_other_labels_or_images(blank, monkeypatch, part, label, message):
+    monkeypatch.setenv("IDENTITY_MAPPINGS_DATA", str(blank(part, label)))
+    with pytest.raises(UsageError, match=message) as caught:
+        load("cifar10")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="$IDENTITY_MAPPINGS_DATA holds no cifar10.npz")

@@ -24,15 +24,39 @@ def test_imagenet_depth_counts_the_weight_layers(depth):
     assert 3 * sum(imagenet_spec(depth).units) + 2 == depth
 
 
-@pytest.mark.parametrize("depth, branch", [(9, "basic"), (100, "bottleneck"), (2, "basic"), (0, "one-layer")])
-def test_impossible_depths_are_refused(depth, branch):
-    with pytest.raises(UsageError, match=f"depth of a {branch} net must be .*n\\+2 .*; got {depth}"):
+@pytest.mark.parametrize(
+    "depth, branch, rule",
+    [(9, "basic", "6n+2 (20, 56, 110)"), (100, "bottleneck", "9n+2 (164, 1001)"), (2, "basic", "6n+2 (20, 56, 110)")]
+    + [(0, "one-layer", "3n+2 (110)"), (-4, "basic", "6n+2 (20, 56, 110)")],
+)
+def test_impossible_depths_are_refused(depth, branch, rule):
+    with pytest.raises(UsageError) as caught:
         NetworkSpec(depth, branch=branch)
+    assert str(caught.value) == f"depth of a {branch} net must be {rule}; got {depth}"
+
+
+def test_imagenet_networks_have_four_widths():
+    with pytest.raises(ValueError):
+        imagenet_resnet(50, widths=(4, 6, 8))
+
+
+@pytest.mark.parametrize("build, depth", [(cifar_resnet, 8), (imagenet_resnet, 50)])
+def test_a_seed_is_given_by_name(build, depth):
+    with pytest.raises(TypeError):
+        build(depth, 3)
 
 
 def test_unknown_imagenet_depth_is_refused():
     with pytest.raises(UsageError, match="ImageNet depth must be one of: .*got 34"):
         imagenet_resnet(34)
+
+
+@pytest.mark.parametrize("depth", ["50", 50.0, None])
+@pytest.mark.parametrize("build", [imagenet_resnet, cifar_resnet])
+def test_a_depth_that_is_no_whole_number_is_refused(build, depth):
+    with pytest.raises(UsageError) as caught:
+        build(depth)
+    assert str(caught.value) == f"depth must be a whole number of layers; got {depth!r}"
 
 
 @pytest.mark.parametrize("size", [(32, 32), (8, 8), (8, 16)])
@@ -44,6 +68,19 @@ def test_images_of_any_size_become_logits(size):
 def test_imagenet_network_gives_a_thousand_logits():
     with torch.device("meta"):
         assert imagenet_resnet(50)(torch.empty(2, 3, 224, 224)).shape == (2, 1000)
+
+
+def test_imagenet_stem_quarters_the_map():
+    """A 7x7 conv at stride 2 with three pixels of padding, then 3x3 max pooling at stride 2 with one."""
+    stem = imagenet_resnet(50, widths=(4, 6, 8, 10), seed=0).stem
+    x = torch.randn(2, 3, 30, 30)
+    conv = torch.nn.functional.conv2d(torch.nn.functional.pad(x, (3, 3, 3, 3)), stem[0].weight, stride=2)
+    activated = torch.relu(
+        (conv - conv.mean((0, 2, 3), True)) / (conv.var((0, 2, 3), False, keepdim=True) + 1e-5).sqrt()
+    )
+    pooled = torch.nn.functional.max_pool2d(torch.nn.functional.pad(activated, (1, 1, 1, 1)), 3, 2)
+    assert pooled.shape == (2, 4, 8, 8)
+    torch.testing.assert_close(stem(x), pooled, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("stride_on, strides", [("first", [2, 1, 1]), ("3x3", [1, 2, 1])])
@@ -83,6 +120,8 @@ def test_the_papers_choices_follow_from_the_depth():
 
 def test_names():
     assert str(cifar_spec(110, branch="one-layer")) == "ResNet-110(1layer), original"
+    assert str(cifar_spec(110, order="BN after addition")) == "ResNet-110, BN after addition"
+    assert str(cifar_spec(164)) == "ResNet-164, original"
     dropped = cifar_spec(110, shortcut=shortcut("dropout", p=0.5))
     assert "dropout(p=0.5" in str(dropped)
     assert dropped.to_json()["shortcut"] == {"kind": "dropout", "p": 0.5, "rescale": False}

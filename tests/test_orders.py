@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from torchvision.models import resnet152
 
-from identity_mappings import ORDERS, UsageError, cifar_resnet, imagenet_resnet, shortcut
+from identity_mappings import ORDERS, UsageError, cifar_resnet, shortcut
 from identity_mappings.orders import order
 
 # Read off the figure, top to bottom: the branch of two weight layers, then what follows the addition.
@@ -48,16 +47,6 @@ def test_unknown_order_lists_the_closest_first():
 @pytest.mark.parametrize("depth, count", [(110, 1_727_962), (164, 1_703_258)])
 def test_every_order_has_as_many_parameters(name, depth, count):
     assert parameters(cifar_resnet, depth, order=name, projection_bn=False) == count
-
-
-def test_parameters_of_the_deep_networks():
-    assert parameters(cifar_resnet, 164) == 1_704_154  # BN after three projections: 2 (64 + 128 + 256) more
-    assert parameters(cifar_resnet, 1202) == 19_421_274
-    assert parameters(cifar_resnet, 1001, order="full pre-activation") == pytest.approx(10.3e6, rel=0.01)
-
-
-def test_imagenet_parameters_are_torchvisions():
-    assert parameters(imagenet_resnet, 152) == parameters(resnet152) == 60_192_808
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -42,6 +42,17 @@ def test_a_record_of_another_recipe_is_refused_and_kept(run, outcome, tmp_path):
     assert path.read_bytes() == before
 
 
+def test_a_record_of_another_seed_is_refused_and_kept(run, outcome, tmp_path):
+    records.write(run, outcome(12.5), tmp_path)
+    other = replace(run, seed=1)
+    run.record_path(tmp_path).rename(other.record_path(tmp_path))
+    before = other.record_path(tmp_path).read_bytes()
+    with pytest.raises(UsageError, match="seed-1.json is the record of seed 0; expected seed 1: move it away"):
+        records.read(other, tmp_path)
+    assert records.peek(other, tmp_path) is None
+    assert other.record_path(tmp_path).read_bytes() == before
+
+
 @pytest.mark.parametrize("content", [b"", b'{"seed": 0', b"[]", b"{}", b"\xff\xfe", b"null"])
 def test_a_damaged_record_is_named(run, tmp_path, content):
     path = run.record_path(tmp_path)
@@ -158,3 +169,35 @@ def test_only_table_1_calls_an_error_above_20_percent_a_failure():
     assert not found.fails
     assert found.verdict() == "consistent"
     assert "fail" not in found.error()
+
+
+def test_stray_files_in_the_results_folder_are_passed_over(run, outcome, tmp_path):
+    records.write(run, outcome(9.0), tmp_path)
+    folder = run.folder(tmp_path)
+    strays = ("notes.txt", "seed-x.json", "seed-1.json.partial", "seed-.json", "seed-2.json~", "seed-3 (copy).json")
+    for name in strays:
+        (folder / name).write_text("not a record")
+    for name in (
+        "original@depth",
+        "original@depth-8-copy",
+        "original@",
+        "original@-iterations-5",
+        "original@old.zip",
+        "other",
+    ):
+        (folder.parent / name).mkdir()
+    (folder.parent / "original@iterations-5.txt").touch()
+    assert run.seeds(tmp_path) == [0]
+    (row,) = paper.rows(1, ["original"])
+    assert [each.seed for each in records.runs_of(row, "smoke", run.reduction, tmp_path)] == [0]
+    assert records.summary(row, "smoke", run.reduction, tmp_path).errors == (9.0,)
+    assert records.reductions(row, "smoke", tmp_path) == [run.reduction]
+
+
+def test_seeds_are_listed_by_number(run, tmp_path):
+    folder = run.folder(tmp_path)
+    folder.mkdir(parents=True)
+    for name in ("seed-10.json", "seed-2.checkpoint", "seed-2.json", "seed-30.lock"):
+        (folder / name).touch()
+    assert run.seeds(tmp_path) == [2, 10, 30]
+    assert run.seeds(tmp_path, (".json",)) == [2, 10]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from identity_mappings import NetworkSpec, UsageError, initialise, shortcut
-from identity_mappings.shortcuts import Gate
+from identity_mappings.shortcuts import Dropout, ExclusiveGate, Gate, ShortcutGate
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_identity(signals):
     close(built("identity")(x, f), x + f)
 
 
-@pytest.mark.parametrize("a, b", [(0.5, 1), (0.5, 0.5), (0, 1), (0, 0.25)])
+@pytest.mark.parametrize("a, b", [(0.5, 1), (0.5, 0.5), (0, 1), (0, 0.25), (-0.5, 1), (1, 0)])
 def test_constant_scaling(signals, a, b):
     x, f = signals
     close(built("scaled", a=a, b=b)(x, f), a * x + b * f)
@@ -41,6 +41,30 @@ def test_constant_scaling(signals, a, b):
 def test_plain_net_does_not_read_x(signals):
     _, f = signals
     assert torch.equal(built("scaled", a=0, b=1)(torch.full_like(f, torch.nan), f), f)
+
+
+@pytest.mark.parametrize(
+    "chosen, resizes",
+    [
+        (shortcut("scaled", a=0, b=1), True),  # a plain net has no use for a resized x
+        (shortcut("scaled", a=1, b=0), False),
+        (shortcut("scaled", a=-1, b=1), False),
+        (shortcut("1x1 conv"), True),
+        (shortcut(), False),
+        (shortcut("dropout", p=0.5), False),
+        (shortcut("exclusive gate", bias=0), False),
+        (shortcut("shortcut-only gate", bias=0), False),
+    ],
+    ids=str,
+)
+def test_which_shortcuts_need_no_resizing(chosen, resizes):
+    assert chosen.resizes == resizes
+
+
+def test_the_classes_own_defaults_are_the_papers():
+    assert Gate(4, -6).bn is None
+    assert ExclusiveGate(4, -6).gate.bn is None and ShortcutGate(4, -6).gate.bn is None
+    assert not Dropout(0.5).rescale
 
 
 @pytest.mark.parametrize("kind", ["exclusive gate", "shortcut-only gate"])

@@ -100,7 +100,20 @@ def test_checkpoint_of_another_recipe_is_refused_and_kept(run, tmp_path):
     assert target.exists()
 
 
-@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b"no checkpoint", lambda b: b[: len(b) // 2]])
+def a_bit_flipped(content):
+    """One bit of a weight, which only the checksum sees."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def checksum_flipped(content):
+    return bytes([content[0] ^ 1]) + content[1:]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda b: b"", lambda b: b"no checkpoint", lambda b: b[: len(b) // 2], a_bit_flipped, checksum_flipped],
+)
 def test_damaged_checkpoint_is_refused_and_kept(run, tmp_path, damage):
     path = begun(run, tmp_path)
     path.write_bytes(damage(path.read_bytes()))
@@ -108,6 +121,21 @@ def test_damaged_checkpoint_is_refused_and_kept(run, tmp_path, damage):
     with pytest.raises(UsageError, match="seed-0.checkpoint must be a checkpoint of this library.*move it away"):
         train(run, results=tmp_path)
     assert path.read_bytes() == before
+
+
+def test_a_checksum_that_does_not_match_is_named(run, tmp_path):
+    path = begun(run, tmp_path)
+    path.write_bytes(a_bit_flipped(path.read_bytes()))
+    with pytest.raises(UsageError, match="its checksum does not match"):
+        train(run, results=tmp_path)
+
+
+def test_checkpoint_of_another_seed_is_refused_and_kept(run, tmp_path):
+    other = replace(run, seed=1)
+    begun(run, tmp_path).rename(other.checkpoint_path(tmp_path))
+    with pytest.raises(UsageError, match="of another run: expected recipe .*, seed 1, fp32; got [0-9a-f]{12}, 0, fp32"):
+        train(other, results=tmp_path)
+    assert other.checkpoint_path(tmp_path).exists()
 
 
 def test_diverged_run_is_recorded(tmp_path):

@@ -109,7 +109,7 @@ class Reduction:
     @staticmethod
     def names(name):
         """Whether `name` is a reduction's."""
-        return re.fullmatch(r"(depth-\d+)?((^|-)iterations-\d+)?((^|-)width-\d+)?", name) is not None
+        return re.fullmatch(r"(?!-)(depth-\d+)?((^|-)iterations-\d+)?((^|-)width-\d+)?", name) is not None
 
     @classmethod
     def parse(cls, name):

@@ -275,4 +275,4 @@ def reductions(row, tier, results=None):
     folder = Run(table_row, variant, tier, 0).folder(results)
     folder = folder.parent if variant else folder
     names = sorted(path.name.partition("@")[2] for path in folder.parent.glob(f"{table_row.id}@*"))
-    return [Reduction.parse(name) for name in names if Reduction.names(name)]
+    return [Reduction.parse(name) for name in names if name and Reduction.names(name)]
