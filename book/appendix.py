@@ -142,7 +142,7 @@ UNITS = (
     Statement(
         "appendix",
         "With pre-activation, these projections are with pre-activation, too.",
-        ("units.py", "opens = first or resizes"),
+        ("units.py", "# both paths read the activated signal (appendix)"),
         ("test_units.py", "test_a_stage_opener_activates_both_paths"),
         trap(5, "what a projection reads"),
     ),

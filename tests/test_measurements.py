@@ -153,7 +153,7 @@ def test_a_run_that_is_measured_ends_in_the_same_weights(run):
         for iteration in range(4):
             state.step()
             if measuring:
-                measure(state.network, *state.batches[iteration])
+                measure(state.network, *state.batches.images.plain(32 * iteration, 32 * iteration + 32))
         return state.network.state_dict()
 
     plain, measured = trained(False), trained(True)

@@ -47,6 +47,7 @@ def visit(browser):
 
     context.route("**/*", only_files)
     page = context.new_page()
+    page.set_default_timeout(120_000)  # a busy machine is slow, not wrong
     page.on("requestfailed", lambda request: wrong.append(f"no answer from {request.url}: {request.failure}"))
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -65,7 +66,7 @@ def test_page_needs_no_network(visit, name):
     page = visit(name)
     equations = page.locator("span.math, div.math").count()
     if equations:
-        page.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise", timeout=30_000)
+        page.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise")
         page.evaluate("MathJax.startup.promise")
         assert page.locator("span.math mjx-container, div.math mjx-container").count() >= equations
         assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
@@ -117,7 +118,7 @@ def test_page_weight():
 
 def test_search_finds_a_word(visit):
     page = visit("search.html", "?q=gate")
-    page.wait_for_selector("ul.search li a", timeout=10_000)
+    page.wait_for_selector("ul.search li a")
     assert page.locator("ul.search li a").count() > 0
     assert visit.wrong == []
 

@@ -47,7 +47,11 @@ class Picture:
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
         text = text.replace(INK, "currentColor").replace(PAPER, f"var(--pst-color-background, {PAPER})")
         # what has no fill or stroke of its own is black in SVG, text above all
-        return text.replace("<svg ", f'<svg fill="currentColor" role="img" aria-label="{html.escape(self.alt)}" ', 1)
+        least = (
+            50 * self.figure.get_figwidth()
+        )  # pixels: narrower than that, a phone scrolls it and its words stay legible
+        said = f'role="img" aria-label="{html.escape(self.alt)}"'
+        return text.replace("<svg ", f'<svg fill="currentColor" style="min-width: {least:.0f}px" {said} ', 1)
 
     def html(self):
         return f'<figure class="drawn"><div>{self.svg()}</div>{self.caption()}</figure>'
