@@ -44,10 +44,10 @@ def count(seeds):
         "tier": TIER,
         "seeds": "runs of each row, with seeds 0, 1, ...; default: 1, a study's own; the paper's medians are of 5",
         "device": "auto, cpu or cuda",
-        "precision": "fp32, or bf16 for autocast",
+        "precision": "fp32, bf16 (autocast), or bf16-skip-fp32 (its signal along the shortcuts in float32)",
         "depth": "train at a smaller depth than the row's, recorded as such (not in the paper tier)",
-        "width": "train with fewer channels in the first stage, and the others to match, recorded as such",
         "iterations": "train for fewer iterations than the tier's, recorded as such (not in the paper tier)",
+        "weights": "keep each run's weights as seed-k.safetensors beside its record, for `evaluate`",
         "dry-run": "list the runs and what they would do, and stop",
     },
 )
@@ -61,7 +61,7 @@ def reproduce(
     precision="fp32",
     depth=0,
     iterations=0,
-    width=0,
+    weights=False,
     dry_run=False,
 ):
     """Reproduce a table: train what has no record, execute the rows' notebooks, print paper, ours, n and verdict.
@@ -71,14 +71,14 @@ def reproduce(
 
     def action():
         commands.choose(precision, commands.PRECISIONS, "precision")
-        cut = Reduction(depth or None, iterations or None, width or None)
+        cut = Reduction(depth or None, iterations or None)
         runs, chosen_device, chosen_tier, reduction = commands.planned(table, row, tier, count(seeds), cut, device)
         if dry_run:
             for each in runs:
                 print(f"{each.name}: {commands.state_or_new(each)}, {each.recipe.protocol.iterations:,} iterations")
             return
         commands.name_kept(runs, precision)
-        outcomes = commands.train_runs(runs, chosen_device, precision)
+        outcomes = commands.train_runs(runs, chosen_device, precision, weights)
         if paper.named(table) in paper.TABLES:
             notebooks.execute(int(table), row, chosen_tier, sorted({run.seed for run in runs}), reduction)
         print(tables.text(paper.named(table), chosen_tier, reduction, row))
@@ -118,6 +118,49 @@ def readme(_):
     """Write the README's result table anew from the committed records."""
     path = HERE / "README.md"
     path.write_text(tables.into_readme(path.read_text()))
+
+
+def whole(values, flag):
+    """The numbers that a user wrote after a flag that may be repeated."""
+    if all(value.isdigit() for value in values):
+        return [int(value) for value in values]
+    raise UsageError(f"--{flag} must be a whole number; got {', '.join(values)}")
+
+
+@task(
+    iterable=["depth", "runs", "precision"],
+    help={
+        "depth": "of the nets; may be repeated; default: 20 and 110",
+        "runs": "runs at once; may be repeated; default: 1 and the cores, on CUDA 1, 2, 3, 5",
+        "precision": "may be repeated; default: fp32 and bf16",
+        "seconds": "of each measurement",
+        "repeats": "of each measurement, in turn",
+        "batch": "images of an iteration",
+        "size": "of the images, pixels a side",
+        "width": "channels of the first stage",
+        "device": "auto, cpu or cuda",
+        "json": "a file for the results",
+    },
+)
+def bench(
+    _,
+    depth=None,
+    runs=None,
+    precision=None,
+    seconds=5.0,
+    repeats=5,
+    batch=128,
+    size=32,
+    width=16,
+    device="auto",
+    json=None,
+):
+    """Measure images per second against a common training loop on this machine; a few minutes."""
+    run(
+        lambda: commands.bench(
+            whole(depth, "depth"), whole(runs, "runs"), precision, seconds, repeats, batch, size, width, device, json
+        )
+    )
 
 
 @task(help={"args": "further arguments for pytest"})

@@ -6,6 +6,8 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from identity_mappings.data import Dataset
 from identity_mappings.data.batches import Batches, Images
@@ -64,14 +66,45 @@ def test_test_images_are_normalised_by_the_training_images(dataset):
     assert labels.tolist() == [1, 2, 3]
 
 
-def stream(dataset, seed=0, **changes):
+def stream(dataset, seed=0, batch=5, **changes):
     train, _ = Images.pair(dataset, "pixel", "cpu")
-    return Batches(train, replace(CIFAR, batch=5, pad=PAD, **changes), seed)
+    return Batches(train, replace(CIFAR, batch=batch, pad=PAD, **changes), seed)
+
+
+def draws(batches, iteration):
+    """The draws of an iteration, by the counter, once its tables are there."""
+    batches.bring(iteration)
+    return batches.draws(torch.tensor([iteration]))
+
+
+def by_hand(seed, iteration, batch, n=12):
+    """The same out of NumPy's stream for each epoch, laid end to end from the first on."""
+    tables = []
+    for epoch in range((iteration + 1) * batch // n + 1):
+        random = np.random.RandomState([seed, epoch])
+        tables.append([random.permutation(n), *(random.randint(0, high, n) for high in (2 * PAD + 1, 2 * PAD + 1, 2))])
+    return np.concatenate(tables, axis=1)[:, iteration * batch : (iteration + 1) * batch]
+
+
+@given(st.integers(0, 99), st.integers(1, 40), st.lists(st.integers(0, 50), min_size=1, max_size=5))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_a_run_sees_is_a_function_of_seed_and_iteration(dataset, seed, batch, iterations):
+    """Whatever the batch is to the epoch, and in whatever order iterations come: a resumed run jumps."""
+    batches = stream(dataset, seed, batch)
+    for iteration in iterations:
+        assert np.array_equal(draws(batches, iteration), by_hand(seed, iteration, batch))
+
+
+def test_the_batch_of_a_counter_is_the_images_at_its_draws(dataset):
+    batches = stream(dataset)
+    index, down, right, flip = draws(batches, 2)
+    expected = batches.images.augmented(index, down, right, flip.bool(), PAD, "mean")
+    assert all(torch.equal(a, b) for a, b in zip(batches.at(torch.tensor([2])), expected, strict=True))
 
 
 def test_an_epoch_is_a_permutation_and_batches_span_epochs(dataset):
     batches = stream(dataset)
-    drawn = torch.cat([batches.draws(iteration)[0] for iteration in range(12)])
+    drawn = torch.cat([draws(batches, iteration)[0] for iteration in range(12)])
     assert len(drawn) == 60
     epochs = drawn.reshape(5, 12).tolist()
     assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
@@ -79,20 +112,19 @@ def test_an_epoch_is_a_permutation_and_batches_span_epochs(dataset):
 
 
 def test_a_batch_larger_than_the_data(dataset):
-    train, _ = Images.pair(dataset, "pixel", "cpu")
-    drawn = Batches(train, replace(CIFAR, batch=30), 0).draws(1)[0]
+    drawn = draws(stream(dataset, batch=30), 1)[0]
     assert np.bincount(drawn).max() <= 4 and len(drawn) == 30
 
 
 def test_the_same_seed_draws_the_same_from_any_iteration_on(dataset):
-    onward = [stream(dataset).draws(iteration) for iteration in range(9)]  # each from a fresh stream
+    onward = [draws(stream(dataset), iteration) for iteration in range(9)]  # each from a fresh stream
     batches = stream(dataset)
-    assert all(torch.equal(batches.draws(iteration), draw) for iteration, draw in enumerate(onward))
-    assert not torch.equal(stream(dataset, seed=1).draws(0), onward[0])
+    assert all(torch.equal(draws(batches, iteration), draw) for iteration, draw in enumerate(onward))
+    assert not torch.equal(draws(stream(dataset, seed=1), 0), onward[0])
 
 
 def test_crops_and_flips_take_every_value(dataset):
-    drawn = torch.cat([stream(dataset).draws(iteration) for iteration in range(40)], dim=1)
+    drawn = torch.cat([draws(stream(dataset), iteration) for iteration in range(40)], dim=1)
     assert [row.unique().tolist() for row in drawn[1:]] == [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4], [0, 1]]
-    still = torch.cat([stream(dataset, flip=False).draws(iteration) for iteration in range(9)], dim=1)
+    still = torch.cat([draws(stream(dataset, flip=False), iteration) for iteration in range(9)], dim=1)
     assert (still[3] == 0).all()

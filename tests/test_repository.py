@@ -57,3 +57,10 @@ def test_committed_records_are_of_the_recipe_that_they_name():
         run = Run(row, record["variant"], record["tier"], record["seed"], Reduction.parse(record["reduction"]))
         assert record["recipe_hash"] == recipe_hash(run.recipe)
         assert run.record_path(ROOT / "results") == path
+
+
+def test_the_rows_that_the_workflows_run_are_there():
+    text = "\n".join(path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml"))
+    named = re.findall(r"invoke reproduce --table (\d) --row (\S+)", text)
+    assert {table for table, _ in named} == {"1", "2", "3", "4"}
+    assert all(paper.rows(table, [row]) for table, row in named)

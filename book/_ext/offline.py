@@ -1,4 +1,4 @@
-"""Pages that need no network: MathJax lies beside them, and what would run code on a server elsewhere is left out.
+"""Pages that need no network: MathJax and plotly lie beside them, and what would run code elsewhere is left out.
 
 The files are those of MathJax 3.2.2, the last release of the series that Sphinx is written for, as the Python package
 sphinx-mathjax-offline carries them. Taken are the one file that turns TeX into SVG, which needs no fonts, and what it
@@ -9,6 +9,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+from plotly.offline import get_plotlyjs
 from sphinx.errors import ExtensionError
 
 PACKAGE = "sphinx-mathjax-offline"
@@ -18,6 +19,7 @@ NEEDED = ("tex-svg.js", "input/tex/extensions", "a11y", "sre/mathmaps/base.json"
 def setup(app):
     app.connect("config-inited", point)
     app.connect("builder-inited", copy)
+    app.connect("html-page-context", with_plotly)
     app.connect("html-page-context", without_thebe, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -38,6 +40,16 @@ def copy(app):
         else:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source / name, target / name)
+
+
+def with_plotly(app, pagename, templatename, context, doctree):
+    """Have the pages that draw with plotly load the installed package's script, before their body."""
+    if 'class="curves"' in context.get("body", ""):
+        script = Path(app.outdir, "_static", "plotly.min.js")
+        if not script.exists():
+            script.parent.mkdir(parents=True, exist_ok=True)
+            script.write_text(get_plotlyjs(), encoding="utf-8")
+        app.add_js_file("plotly.min.js", priority=100)
 
 
 def without_thebe(app, pagename, templatename, context, doctree):

@@ -1,6 +1,7 @@
 """A reproducible companion to "Identity Mappings in Deep Residual Networks" (He, Zhang, Ren, Sun 2016)."""
 
 from .errors import UsageError
+from .models import create_model, list_models
 from .networks import NetworkSpec, cifar_resnet, imagenet_resnet, initialise
 from .orders import ORDERS
 from .shortcuts import shortcut
@@ -13,7 +14,9 @@ __all__ = [
     "ResidualUnit",
     "UsageError",
     "cifar_resnet",
+    "create_model",
     "imagenet_resnet",
     "initialise",
+    "list_models",
     "shortcut",
 ]

@@ -1,9 +1,11 @@
 """The commands that need no more than torch: train a table's rows, print tables, show what is there.
 
 python -m identity_mappings train --table 3 --row cifar10-110-original --seed 0 --tier quick
+python -m identity_mappings evaluate --weights seed-0.safetensors
 python -m identity_mappings status
 python -m identity_mappings table --table 3 --tier quick
 python -m identity_mappings data --dataset cifar10
+python -m identity_mappings bench --depth 110 --json bench.json
 """
 
 import argparse
@@ -11,13 +13,17 @@ import sys
 
 from . import commands, paper
 from .errors import UsageError
+from .evaluation import BATCH, DATASETS
+from .foreign import NAMES
 from .training.many import Interrupted
 
 
 def parser():
     names = ", ".join(map(str, paper.GROUPS))
     top = argparse.ArgumentParser(prog="python -m identity_mappings", description=__doc__.split("\n")[0])
-    kinds = top.add_subparsers(dest="command", required=True, metavar="train | status | table | data")
+    kinds = top.add_subparsers(
+        dest="command", required=True, metavar="train | evaluate | status | table | data | bench"
+    )
 
     def command(name, help):
         made = kinds.add_parser(name, help=help, description=help)
@@ -37,7 +43,19 @@ def parser():
     )
     recipe(train)
     train.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    train.add_argument("--precision", default="fp32", help="fp32 or bf16 (autocast)")
+    train.add_argument("--precision", default="fp32", help="fp32, bf16 (autocast) or bf16-skip-fp32")
+    train.add_argument("--weights", action="store_true", help="keep each run's weights beside its record")
+    evaluate = command("evaluate", "Print a network's top-1 and top-5 error on a data set's test images.")
+    evaluate.add_argument("--weights", required=True, help="a .safetensors file, or another repository's checkpoint")
+    evaluate.add_argument("--dataset", help=f"{', '.join(DATASETS)}; default: the weights' own")
+    evaluate.add_argument("--data", help="the folder of CIFAR's files, or of images with a subfolder a class")
+    evaluate.add_argument("--layout", help=f"of another repository's checkpoint: {', '.join(NAMES)}")
+    evaluate.add_argument("--depth", type=int, help="of another repository's network, as the paper counts layers")
+    evaluate.add_argument("--branch", help="of another repository's network: basic or bottleneck; default: by depth")
+    evaluate.add_argument("--crop", type=int, default=224, help="224 from a shorter side of 256, or 320 from 320")
+    evaluate.add_argument("--batch", type=int, default=BATCH, help="images at a time")
+    evaluate.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    evaluate.add_argument("--precision", help="fp32 or bf16 (autocast); default: the weights' own, else fp32")
     status = command("status", "Show how many runs each row has, per tier, and what is next.")
     status.add_argument("--table", help="only this table")
     table = command("table", "Print a table from the records.")
@@ -45,6 +63,19 @@ def parser():
     recipe(table)
     data = command("data", "Download a data set unless it is there, and check it.")
     data.add_argument("--dataset", required=True, help="cifar10 or cifar100")
+    bench = command("bench", "Measure images per second against a common training loop on this machine.")
+    bench.add_argument("--depth", type=int, action="append", default=[], help="may be repeated; default: 20 and 110")
+    bench.add_argument(
+        "--runs", type=int, action="append", default=[], help="at once; may be repeated; default: 1 and the cores"
+    )
+    bench.add_argument("--precision", action="append", default=[], help="may be repeated; default: fp32 and bf16")
+    bench.add_argument("--seconds", type=float, default=5.0, help="of each measurement; default: 5")
+    bench.add_argument("--repeats", type=int, default=5, help="of each measurement, in turn; default: 5")
+    bench.add_argument("--batch", type=int, default=128, help="default: 128")
+    bench.add_argument("--size", type=int, default=32, help="of the images, pixels a side; default: 32")
+    bench.add_argument("--width", type=int, default=16, help="channels of the first stage; default: 16")
+    bench.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    bench.add_argument("--json", help="a file for the results")
     return top
 
 

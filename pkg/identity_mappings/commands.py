@@ -5,13 +5,14 @@ from collections import Counter
 import filelock
 
 from . import data as datasets
-from . import paper, records, runs, studies, tables
+from . import evaluation, foreign, paper, records, runs, studies, tables
+from . import weights as weights_files
 from .data import cifar
 from .errors import UsageError
 from .progress import listener
 from .protocols import TIERS, Reduction
 from .training import train_all
-from .training.loop import PRECISIONS, choose, resolve_device
+from .training.loop import PRECISIONS, be_exact, choose, device_name, resolve_device
 
 
 def default_tier(device):
@@ -39,23 +40,42 @@ def planned(table, row=(), tier=None, seeds=None, reduction=Reduction(), device=
     return runs.plan(rows, tier, seeds, reduction), device, tier, reduction
 
 
-def train(table, row=(), tier=None, seed=(), depth=None, iterations=None, width=None, device="auto", precision="fp32"):
-    """Train what has no record yet, with progress, then print the rows. Raises UsageError if a run was refused."""
+def train(
+    table,
+    row=(),
+    tier=None,
+    seed=(),
+    depth=None,
+    iterations=None,
+    width=None,
+    device="auto",
+    precision="fp32",
+    weights=False,
+):
+    """Train what has no record yet, with progress, then print the rows. Raises UsageError if a run was refused.
+
+    weights: keep each run's weights as seed-k.safetensors beside its record.
+    """
     choose(precision, PRECISIONS, "precision")
     cut = Reduction(depth, iterations, width)
     planned_runs, device, tier, reduction = planned(table, row, tier, tuple(seed) or None, cut, device)
     name_kept(planned_runs, precision)
-    outcomes = train_runs(planned_runs, device, precision)
+    outcomes = train_runs(planned_runs, device, precision, weights)
     print(tables.text(paper.named(table), tier, reduction, row))
+    for run in planned_runs if weights else ():
+        if run.weights_path().exists():
+            print(f"weights: {run.weights_path()}")
     raise_refused(outcomes)
 
 
-def train_runs(planned_runs, device, precision):
+def train_runs(planned_runs, device, precision, weights=False):
     """`train_all` with the data checked first and progress shown."""
+    if weights:
+        weights_files.check_installed()
     for dataset in dict.fromkeys(run.recipe.dataset for run in planned_runs if records.peek(run) is None):
         datasets.load(dataset)
     with listener() as report:
-        return train_all(planned_runs, device, precision, report=report)
+        return train_all(planned_runs, device, precision, weights=weights, report=report)
 
 
 def name_kept(planned_runs, precision):
@@ -74,6 +94,47 @@ def raise_refused(outcomes):
         raise UsageError("\n".join(refused))
 
 
+def evaluate(
+    weights,
+    dataset=None,
+    data=None,
+    layout=None,
+    depth=None,
+    branch=None,
+    crop=224,
+    batch=evaluation.BATCH,
+    device="auto",
+    precision=None,
+):
+    """Print a network's error on a data set's test images, and how it was taken.
+
+    weights: a file of this library, or with `layout` another repository's checkpoint. dataset, precision: default those
+    of the weights. data: the folder of CIFAR's files or of images by class; default: the data folder.
+    """
+    device = resolve_device(device)
+    if batch < 1:
+        raise UsageError(f"batch must be 1 image or more; got {batch}")
+    if layout is None:
+        network, about = weights_files.load(weights)
+    else:
+        choices = {"branch": branch} if branch else {}
+        network, about = foreign.load(weights, layout, depth, dataset, **choices)
+    images, record = about["images"], about["record"] or {}
+    dataset = choose(dataset or (images or {}).get("dataset"), evaluation.DATASETS, "dataset")
+    precision = choose(precision or record.get("precision", "fp32"), PRECISIONS, "precision")
+    be_exact(device)
+    if dataset in evaluation.SMALL:
+        batches, words = evaluation.small_batches(network.spec, dataset, images, data, batch, device)
+        where = dataset
+    else:
+        place = data or datasets.data_dir() / "imagenet"
+        batches, words = evaluation.folder_batches(network.spec, place, images, crop, batch)
+        where = f"{dataset} ({place}), shorter side {evaluation.CROPS[crop]}, crop {crop}"
+    score = evaluation.score(network, batches, device, precision)
+    print(score)
+    print(f"{network.spec} on {where}; normalised by {words}; {device_name(device)}, {precision}")
+
+
 def table(table, tier=None, depth=None, iterations=None, width=None):
     """Print a table from the records that are there."""
     _, _, tier, reduction = planned(table, (), tier, None, Reduction(depth, iterations, width))
@@ -87,6 +148,18 @@ def data(dataset):
         f"{dataset}: {len(brought.x_train)} training and {len(brought.x_test)} test images in {datasets.data_dir()}, "
         f"checksum {brought.checksum[:16]}"
     )
+
+
+def bench(
+    depth=(), runs=(), precision=(), seconds=5.0, repeats=5, batch=128, size=32, width=16, device="auto", json=None
+):
+    """Measure images per second against a common training loop; print the table, and write it to the file `json`."""
+    from . import bench as measuring  # no other command needs it
+
+    chosen = tuple(depth) or (20, 110), tuple(runs), tuple(precision) or ("fp32", "bf16")
+    outcome = measuring.bench(*chosen, seconds, repeats, batch, size, width, resolve_device(device))
+    if json:
+        measuring.write(json, outcome)
 
 
 def status(table=None):

@@ -6,14 +6,15 @@ imagenet_resnet(200, order="full pre-activation")   Table 5's best
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint_sequential
 
 from .errors import UsageError, choose
 from .orders import CHAIN, order
-from .shortcuts import Gate, Shortcut
+from .shortcuts import Gate, Shortcut, shortcut
 from .units import Conv, ResidualUnit, chain
 
 # convs per unit and how many times wider than its 3x3 layer a unit's output is
@@ -33,6 +34,8 @@ class NetworkSpec:
     resize: "pad" (option A of [1], the paper's choice for basic nets) or "projection" (its choice for bottlenecks).
     projection_bn: BN after a projection; None: as the order has it.
     stride_on: the bottleneck's conv that carries a stage's stride: "first" (the authors' code) or "3x3" (torchvision).
+    opening: where a stage opener's activation lies: before the split, on "both" paths (appendix), or on the residual
+    "branch" alone, with the shortcut reading the raw signal (the released Torch7 ResNet-200; see `foreign`).
     stem: "cifar" (a 3x3 conv) or "imagenet" (7x7 at stride 2, then 3x3 max pooling at stride 2).
     classes, channels: of the classifier's output and of the input image.
     """
@@ -45,6 +48,7 @@ class NetworkSpec:
     resize: str = "pad"
     projection_bn: bool | None = None
     stride_on: str = "first"
+    opening: str = "both"
     stem: str = "cifar"
     classes: int = 10
     channels: int = 3
@@ -56,6 +60,7 @@ class NetworkSpec:
         order(self.order)
         choose(self.resize, ("pad", "projection"), "resize")
         choose(self.stride_on, ("first", "3x3"), "stride_on")
+        choose(self.opening, ("both", "branch"), "opening")
         choose(self.stem, ("cifar", "imagenet"), "stem")
         _ = self.units  # an impossible depth is refused here, not when the network is built
 
@@ -88,14 +93,46 @@ class NetworkSpec:
 
     def to_json(self):
         """The fields as plain JSON types."""
-        return asdict(self) | {
+        plain = asdict(self) | {
             "widths": list(self.widths),
             "shortcut": {"kind": self.shortcut.kind} | dict(self.shortcut.options),
         }
+        if self.opening == "both":
+            del plain["opening"]  # the field is younger than the first records, whose recipe hashes stay as they are
+        return plain
+
+    @classmethod
+    def from_json(cls, plain):
+        """The spec of which `plain` is the `to_json`. Raises UsageError for what is none."""
+        if not isinstance(plain, dict) or "depth" not in plain:
+            raise UsageError(f"a network's spec must be a JSON object with a depth; got {plain!r}")
+        types = {field.name: field.type for field in fields(cls)}
+        for name, value in plain.items():
+            choose(name, types, "field of a network's spec")
+            expected = {Shortcut: dict, tuple: list}.get(types[name], types[name])
+            if not isinstance(value, expected) or (isinstance(value, bool) and expected is int):
+                raise UsageError(f"{name} of a network's spec must be {expected}; got {value!r}")
+        given = dict(plain)
+        if "widths" in given:
+            given["widths"] = tuple(given["widths"])
+        sizes = [*given.get("widths", ()), *(given[name] for name in ("classes", "channels") if name in given)]
+        if not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise UsageError(f"widths, classes and channels of a network's spec must be 1 or more; got {sizes}")
+        if "shortcut" in given:
+            options = dict(given["shortcut"])
+            given["shortcut"] = shortcut(options.pop("kind", None), **options)
+        return cls(**given)
 
 
 class ResNet(nn.Module):
-    """The network of a spec. Images (n, channels, h, w) -> logits (n, classes), for any h and w."""
+    """The network of a spec. Images (n, channels, h, w) -> logits (n, classes), for any h and w.
+
+    recompute: whether a training pass keeps only the inputs of stretches of units, about as many as a stretch has
+    units, and computes the rest again on the way back: for a third more arithmetic the memory of about 2 sqrt(units)
+    units. The gradients are the same bit for bit; see `BatchNorm2d` for the running statistics.
+    """
+
+    recompute = False
 
     def __init__(self, spec):
         super().__init__()
@@ -109,20 +146,21 @@ class ResNet(nn.Module):
         for stage, (width, count) in enumerate(zip(spec.widths, spec.units, strict=True)):
             for position in range(count):
                 convs = spec.convs(width, 2 if stage > 0 and position == 0 else 1)
-                first = not units
-                units.append(
-                    ResidualUnit(
-                        channels, convs, units_order, spec.shortcut, spec.resize, spec.projection_bn, first=first
-                    )
-                )
+                how = (units_order, spec.shortcut, spec.resize, spec.projection_bn, spec.opening)
+                units.append(ResidualUnit(channels, convs, *how, first=not units))
                 channels = width * expansion
         self.units = nn.Sequential(*units)
         self.tail = chain(units_order.lead, channels)  # the last unit's extra activation (appendix)
         self.classifier = nn.Linear(channels, spec.classes)
 
     def forward(self, images):
-        x = self.tail(self.units(self.stem(images)))
-        return self.classifier(x.mean((2, 3)))
+        x = self.stem(images)
+        x = self._recomputed(x) if self.recompute and self.training else self.units(x)
+        return self.classifier(self.tail(x).mean((2, 3)))
+
+    def _recomputed(self, x):
+        stretches, draws = math.isqrt(len(self.units)), self.spec.shortcut.kind == "dropout"
+        return checkpoint_sequential(self.units, stretches, x, use_reentrant=False, preserve_rng_state=draws)
 
 
 def initialise(network, generator=None):
@@ -147,13 +185,25 @@ def initialise(network, generator=None):
     return network
 
 
+def bn_eps(network):
+    """The epsilon of the network's BN layers, which is one for all of them; PyTorch's default without BN."""
+    return next((module.eps for module in network.modules() if isinstance(module, nn.BatchNorm2d)), 1e-5)
+
+
+def set_bn_eps(network, eps):
+    """Give every BN of the network that epsilon."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = eps
+
+
 def cifar_resnet(depth, *, seed=None, **choices):
     """A CIFAR network by depth, initialised as in the paper.
 
     `choices` are fields of NetworkSpec. Depths of 164 and 1001 are the paper's bottlenecks and all others basic
     nets, unless `branch` says otherwise. `seed` fixes the initial weights; None draws them from torch's generator.
     """
-    return _initialised(cifar_spec(depth, **choices), seed)
+    return initialised(cifar_spec(depth, **choices), seed)
 
 
 def cifar_spec(depth, **choices):
@@ -165,7 +215,7 @@ def cifar_spec(depth, **choices):
 
 def imagenet_resnet(depth, *, seed=None, **choices):
     """An ImageNet network of 50, 101, 152 or 200 layers, initialised as in the paper; arguments as `cifar_resnet`'s."""
-    return _initialised(imagenet_spec(depth, **choices), seed)
+    return initialised(imagenet_spec(depth, **choices), seed)
 
 
 def imagenet_spec(depth, **choices):
@@ -174,6 +224,7 @@ def imagenet_spec(depth, **choices):
     return NetworkSpec(depth, stem="imagenet", **defaults | choices)
 
 
-def _initialised(spec, seed):
+def initialised(spec, seed=None):
+    """The network of a spec with the paper's initial weights; `seed` as in `cifar_resnet`."""
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     return initialise(spec.build(), generator)

@@ -63,7 +63,7 @@ def _execute(source, target, parameters):
 def execute_all(results=None):
     """`execute` for every row of the book's tables that has records, and remove the copies of rows without."""
     kept, waiting = set(), []
-    for row in paper.rows():
+    for row in (row for table in paper.TABLES for row in paper.rows(table)):
         for tier in TIERS:
             for reduction in (Reduction(), *records.reductions(row, tier, results)):
                 seeds = sorted({run.seed for run in records.runs_of(row, tier, reduction, results)})

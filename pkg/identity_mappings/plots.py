@@ -37,6 +37,58 @@ def curves(summaries, title=""):
     return figure
 
 
+def interactive(summaries):
+    """The figure of `curves` as a plotly Figure, to hover over, zoom into and pick rows from."""
+    from plotly.graph_objects import Figure, Scatter
+
+    figure = Figure()
+    shown = [summary for summary in summaries if summary is not None and summary.n]
+    for position, summary in enumerate(shown):
+        colour = f"rgb({', '.join(str(round(255 * part)) for part in _rgb(position))})"
+        for run, record in enumerate(summary.records):
+            curve, first = record["curve"], run == 0
+            name, group = f"{summary.row.id}: {summary}", {"legendgroup": summary.row.id, "mode": "lines"}
+            about = f"{summary.row.id}, seed {record['seed']}"
+            loss, error = {"color": colour, "dash": "dash", "width": 1.5}, {"color": colour, "width": 1.5}
+            figure.add_scatter(
+                x=curve["iteration"], y=curve["train_loss"], line=loss, showlegend=False, **group,
+                hovertemplate=f"{about}<br>iteration %{{x:,}}<br>training loss %{{y:.4f}}<extra></extra>",
+            )  # fmt: skip
+            figure.add_trace(
+                Scatter(
+                    x=curve["iteration"], y=curve["test_error"], line=error, name=name, showlegend=first, yaxis="y2",
+                    **group, hovertemplate=f"{about}<br>iteration %{{x:,}}<br>test error %{{y:.2f}} %<extra></extra>",
+                )
+            )  # fmt: skip
+    grey = "#7f7f7f"  # reads on a light page and on a dark one
+    axis = {"color": grey, "gridcolor": "rgba(127, 127, 127, 0.25)", "zeroline": False}
+    figure.update_layout(
+        xaxis={"title": "iteration", **axis},
+        yaxis={"title": "training loss (dashed)", "type": "log", **axis, "showgrid": False},
+        yaxis2={
+            "title": "test error, % (solid)",
+            "range": (0, _top(shown)),
+            "overlaying": "y",
+            "side": "right",
+            "tickmode": "auto",  # its own ticks, not the loss axis's
+            **axis,
+        },
+        legend={"orientation": "h", "y": -0.2, "font": {"color": grey}},
+        margin={"l": 60, "r": 60, "t": 20, "b": 40},
+        modebar={"bgcolor": "rgba(0, 0, 0, 0)", "color": grey},
+        height=420,
+        paper_bgcolor="rgba(0, 0, 0, 0)",
+        plot_bgcolor="rgba(0, 0, 0, 0)",
+    )
+    return figure
+
+
+def _rgb(position):
+    from matplotlib.colors import to_rgb
+
+    return to_rgb(f"C{position}")
+
+
 def search(summaries, title=""):
     """A matplotlib Figure: the error of each run, and the median, by row; a diverged run stands at the top edge."""
     from matplotlib.figure import Figure

@@ -21,6 +21,8 @@ class Lines:
             self.started[name] = done, seconds
             begun = f"resumed at iteration {done}" if done else "started"
             print(f"{name}: {begun}", file=self.stream, flush=True)
+        elif event["kind"] == "note":
+            print(event["line"], file=self.stream, flush=True)
         elif event["kind"] == "entry":
             print(f"{name}: {self.status(event)}", file=self.stream, flush=True)
 
@@ -69,6 +71,9 @@ class Bars:
         self.progress.stop()
 
     def __call__(self, event):
+        if event["kind"] == "note":
+            self.progress.console.print(event["line"], highlight=False)
+            return
         name = event["run"]
         if name not in self.tasks:
             self.tasks[name] = self.progress.add_task(name, total=event["iterations"], error="")

@@ -60,7 +60,12 @@ def write_atomically(path, data):
 
 def write(run, outcome, results=None):
     """Write the record of a run that has ended; `outcome` is what training gives. Returns the record."""
-    record = {
+    return store(run, completed(run, outcome), results)
+
+
+def completed(run, outcome):
+    """The record of a run that has ended, not yet written."""
+    return {
         "format": FORMAT,
         "table": run.row.table,
         "row": run.row.id,
@@ -74,6 +79,10 @@ def write(run, outcome, results=None):
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "recipe": run.recipe.to_json(),
     }
+
+
+def store(run, record, results=None):
+    """Write a completed record to the run's place; returns it."""
     lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
     write_atomically(run.record_path(results), f"{{\n{lines}\n}}\n".encode())
     return record

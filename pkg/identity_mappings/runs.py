@@ -58,6 +58,9 @@ class Run:
     def checkpoint_path(self, results=None):
         return self.folder(results) / f"seed-{self.seed}.checkpoint"
 
+    def weights_path(self, results=None):
+        return self.folder(results) / f"seed-{self.seed}.safetensors"
+
     def lock_path(self, results=None):
         return self.folder(results) / f"seed-{self.seed}.lock"
 

@@ -5,7 +5,7 @@ Each function gives an object that Jupyter, Colab and the book render, Markdown 
 
 import io
 
-from . import notebooks, paper, records, tables
+from . import figures, notebooks, paper, records, tables
 from .protocols import TIERS, Reduction
 from .rows import FAIL_ABOVE
 from .runs import place
@@ -118,6 +118,74 @@ def curves(table, row, tier, reduction=""):
     file = io.BytesIO()
     plots.curves(compared, f"Table {table}, {row.case}, {tier} tier").savefig(file, dpi=160)
     return Image(file.getvalue(), width=720)
+
+
+class Curves:
+    """Curves that can be explored on a page, with the same as a still picture for print, and the data as CSV."""
+
+    def __init__(self, summaries, name, title):
+        self.summaries, self.name, self.title = summaries, name, title
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        import base64
+
+        from . import plots
+
+        file = io.BytesIO()
+        plots.curves(self.summaries, self.title).savefig(file, dpi=160)
+        picture = base64.b64encode(file.getvalue()).decode()
+        plot = plots.interactive(self.summaries).to_html(
+            full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
+        )
+        data = base64.b64encode(self.csv().encode()).decode()
+        alt = f"{self.title}: training loss and test error by iteration of {self._names()}"
+        html = (
+            f'<div class="curves" role="group" aria-label="{alt}">{plot}</div>'
+            f'<img class="curves-in-print" alt="{alt}" src="data:image/png;base64,{picture}">'
+            f'<p><a download="{self.name}.csv" href="data:text/csv;base64,{data}">The data as CSV</a></p>'
+        )
+        return {"text/html": html, "image/png": picture, "text/plain": alt}
+
+    def _names(self):
+        return " and ".join(summary.row.id for summary in self.summaries)
+
+    def csv(self):
+        """Every point of the curves: table, row, seed, then the columns of a record's curve."""
+        columns = list(next(record for summary in self.summaries for record in summary.records)["curve"])
+        lines = [",".join(["table", "row", "seed", *columns])]
+        for summary in self.summaries:
+            for record in summary.records:
+                place = (summary.row.table, summary.row.id, record["seed"])
+                for point in zip(*(record["curve"][column] for column in columns), strict=True):
+                    lines.append(",".join("" if value is None else str(value) for value in (*place, *point)))
+        return "\n".join(lines) + "\n"
+
+
+def figure(name):
+    """One of the paper's training curves from the records nearest to the paper's; a sentence where there are none."""
+    panel = figures.figure(name)
+    settings = panel.settings()
+    if not settings:
+        ids = " and ".join(f"`{id}` of Table {table}" for table, id in panel.rows)
+        return _markdown(f"*{panel.title}*: not run. It needs runs of {ids} in one tier.")
+    tier, reduction = settings[0]
+    return Curves(panel.summaries(tier, reduction), f"figure-{name}-{tier}", _caption(panel, tier, reduction))
+
+
+def claim(name):
+    """What the paper says of one of its training curves, and in which tier ours are."""
+    panel = figures.figure(name)
+    settings = panel.settings()
+    ours = f" Ours: {_tier_words(*settings[0])}." if settings else ""
+    return _markdown(f"**{panel.title}.** What the paper sees: {panel.claim[0].lower()}{panel.claim[1:]}{ours}")
+
+
+def _caption(panel, tier, reduction):
+    return f"{panel.title} ({_tier_words(tier, reduction)})"
+
+
+def _tier_words(tier, reduction):
+    return f"{tier} tier" + (f", reduced to {reduction}" if reduction.name else "")
 
 
 # --- of a table, for the book

@@ -92,5 +92,5 @@ TITLES = {
 
 SCALES = {
     "gate-bias": Scale("smoke", 2),
-    "choices": Scale("quick", 5, Reduction(depth=20, iterations=640, width=8)),
+    "choices": Scale("quick", 5, Reduction(depth=20, iterations=320, width=8)),
 }

@@ -46,15 +46,18 @@ class ResidualUnit(nn.Module):
 
     Arguments: the input's channels; the residual branch's convs; the order (Fig. 4); the shortcut (Fig. 2); how the
     shortcut changes dimensions where the branch does ("pad": option A of [1], "projection": option B); whether BN
-    follows a projection (None: as the order has it, where BN follows the branch's last conv); whether this is the
-    network's first unit, whose activation the stem has done already (appendix).
+    follows a projection (None: as the order has it, where BN follows the branch's last conv); where the activation of a
+    stage opener lies ("both": before the split, as in the appendix; "branch": as in every other unit); whether this is
+    the network's first unit, whose activation the stem has done already (appendix).
     """
 
-    def __init__(self, channels_in, convs, order, shortcut, resize="pad", projection_bn=None, first=False):
+    def __init__(
+        self, channels_in, convs, order, shortcut, resize="pad", projection_bn=None, opening="both", first=False
+    ):
         super().__init__()
         channels, stride = convs[-1].channels, math.prod(conv.stride for conv in convs)
         resizes = channels != channels_in or stride != 1
-        opens = first or resizes  # both paths read the activated signal (appendix)
+        opens = opening == "both" and (first or resizes)  # both paths read the activated signal (appendix)
         words = order.residual(len(convs))
         self.before = chain(order.lead if opens and not first else (), channels_in)
         self.residual = chain(words[len(order.lead) :] if opens else words, channels_in, convs)

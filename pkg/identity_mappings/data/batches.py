@@ -37,6 +37,11 @@ class Images:
     def __len__(self):
         return len(self.labels)
 
+    @property
+    def size(self):
+        """(height, width) in pixels."""
+        return tuple(self.images.shape[1:3])
+
     def plain(self, start, stop):
         """Images start to stop as they are, normalised: (n, c, h, w), and their labels (n,)."""
         x = (self.images[start:stop].float() - self.mean) / self.std
@@ -66,37 +71,43 @@ class Batches:
     """The batches of one run: an endless stream of the training images, permuted anew each epoch, cut every `batch`.
 
     A batch may span two epochs, so that each has exactly `batch` images and 64k iterations are what they say.
-    Each epoch's tables (order, crop, flip) come from a generator seeded by (seed, epoch).
+    Each epoch's tables (order, crop, flip) come from a generator seeded by (seed, epoch). Those that the batch under
+    way may touch lie on the device in a ring, so that the batch of an iteration is a gather by a counter there.
     """
 
     def __init__(self, images, protocol, seed):
         self.images, self.protocol, self.seed = images, protocol, seed
-        self._tables = {}
+        n, device = len(images), images.labels.device
+        self._epochs = [None] * ((protocol.batch - 1) // n + 2)  # as many as a batch can touch, by place in the ring
+        self._ring = torch.zeros(4, len(self._epochs) * n, dtype=torch.int64, device=device)
+        self._within = torch.arange(protocol.batch, device=device)
 
     def tables(self, epoch):
-        """(4, n) int64 on the device: the image, the crop's row and column in [0, 2 pad], and the flip of each draw."""
-        if epoch not in self._tables:
-            n, span = len(self.images), 2 * self.protocol.pad + 1
-            random = np.random.RandomState([self.seed, epoch])  # the legacy streams are the same in every NumPy
-            order, down, right = random.permutation(n), random.randint(0, span, n), random.randint(0, span, n)
-            flip = random.randint(0, 2, n) if self.protocol.flip else np.zeros(n, dtype=np.int64)
-            table = np.stack([order, down, right, flip]).astype(np.int64)
-            self._tables = {e: t for e, t in self._tables.items() if e == epoch - 1}  # a batch spans two at most
-            self._tables[epoch] = torch.from_numpy(table).to(self.images.labels.device)
-        return self._tables[epoch]
+        """(4, n) int64: the image, the crop's row and column in [0, 2 pad], and the flip of each draw of an epoch."""
+        n, span = len(self.images), 2 * self.protocol.pad + 1
+        random = np.random.RandomState([self.seed, epoch])  # the legacy streams are the same in every NumPy
+        order, down, right = random.permutation(n), random.randint(0, span, n), random.randint(0, span, n)
+        flip = random.randint(0, 2, n) if self.protocol.flip else np.zeros(n, dtype=np.int64)
+        return torch.from_numpy(np.stack([order, down, right, flip]).astype(np.int64))
 
-    def draws(self, iteration):
-        """(4, batch): the table columns that make up the batch of that iteration, counted from 0."""
-        n, size = len(self.images), self.protocol.batch
-        position, parts = iteration * size, []
-        while size:
-            epoch, offset = divmod(position, n)
-            part = self.tables(epoch)[:, offset : offset + size]
-            parts.append(part)
-            position, size = position + part.shape[1], size - part.shape[1]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    def bring(self, iteration):
+        """Have the tables of that iteration, counted from 0, in the ring: the host's part, a copy once an epoch."""
+        n, first = len(self.images), iteration * self.protocol.batch
+        for epoch in range(first // n, (first + self.protocol.batch - 1) // n + 1):
+            place = epoch % len(self._epochs)
+            if self._epochs[place] != epoch:
+                self._ring[:, place * n : (place + 1) * n] = self.tables(epoch).to(self._ring.device)
+                self._epochs[place] = epoch
 
-    def __getitem__(self, iteration):
-        """Normalised, augmented images (batch, c, h, w) float32, channels_last, and labels (batch,)."""
-        index, down, right, flip = self.draws(iteration)
+    def draws(self, counter):
+        """(4, batch): the table columns that make up the batch of that iteration.
+
+        counter: (1,) int64 on the device, an iteration whose tables `bring` has brought. Nothing here waits for it.
+        """
+        columns = (counter * self.protocol.batch + self._within) % self._ring.shape[1]
+        return self._ring.index_select(1, columns)
+
+    def at(self, counter):
+        """Normalised, augmented images (batch, c, h, w) float32, channels_last, and labels (batch,); see `draws`."""
+        index, down, right, flip = self.draws(counter)
         return self.images.augmented(index, down, right, flip.bool(), self.protocol.pad, self.protocol.pad_value)

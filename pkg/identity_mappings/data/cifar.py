@@ -17,12 +17,12 @@ CHECKSUMS = {"cifar10": "e5d41593a0ffdaf10c0ed7e6172a5d585878c1865f7e5c5413cf4dc
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def load(name):
-    """The data set from `<name>.npz` in the data folder, else from torchvision's files there.
+def load(name, folder=None):
+    """The data set from `<name>.npz` in the folder (default: the data folder), else from torchvision's files there.
 
     Raises UsageError where neither is there, and where what is there is damaged.
     """
-    folder = data_dir()
+    folder = folder or data_dir()
     npz = folder / f"{name}.npz"
     if npz.exists():
         arrays, source = _read_npz(npz), npz

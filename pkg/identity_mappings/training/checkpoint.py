@@ -9,10 +9,13 @@ import torch
 from .. import records
 from ..errors import UsageError
 
+LAYOUT = 2  # of the saved state: 2 has the flat buffers, 1 (unnamed in its files) had torch.optim's state
+
 
 def save(run, state, threads, results=None):
     """Write the state to the run's checkpoint."""
     saved = {
+        "layout": LAYOUT,
         "recipe_hash": records.recipe_hash(run.recipe),
         "seed": run.seed,
         "precision": state.precision,
@@ -28,7 +31,8 @@ def save(run, state, threads, results=None):
 def read(run, precision, device, results=None):
     """The run's checkpoint as saved, or None where it has none; plain data only, code in it is never run.
 
-    Raises UsageError for one that is damaged, of another recipe, or of another precision, and leaves it where it is.
+    Raises UsageError for one that is damaged, of another recipe or precision, or of a release that laid its state out
+    otherwise, and leaves it where it is.
     """
     path = run.checkpoint_path(results)
     if not path.exists():
@@ -49,6 +53,11 @@ def read(run, precision, device, results=None):
         raise UsageError(
             f"{path} is of another run: expected recipe {expected[0]}, seed {expected[1]}, {expected[2]}; "
             f"got {found[0]}, {found[1]}, {found[2]}: move it away to start anew, or train as it was begun"
+        )
+    if (layout := saved.get("layout", 1)) != LAYOUT:
+        raise UsageError(
+            f"{path} must be of layout {LAYOUT}; got layout {layout}, of another release: "
+            f"end the run with the release that began it, or move the file away to start anew"
         )
     return saved
 

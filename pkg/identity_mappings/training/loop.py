@@ -1,7 +1,9 @@
 """One run from where it stands to its record."""
 
+import os
 import platform
 import time
+from contextlib import contextmanager, nullcontext
 
 import filelock
 import numpy
@@ -10,10 +12,11 @@ import torchvision
 
 from .. import records
 from ..errors import UsageError, choose
+from ..weights import check_installed, save
 from . import checkpoint
 from .state import Clock, State
+from .step import PRECISIONS
 
-PRECISIONS = ("fp32", "bf16")
 CHECKPOINT_SECONDS = 30.0
 REPORT_SECONDS = 0.5
 LOCK_SECONDS = 15.0  # a killed run's last process may need this long to notice
@@ -23,44 +26,94 @@ def nothing(*_):
     """The default listener."""
 
 
-def train(run, device="cpu", precision="fp32", threads=None, results=None, report=nothing, should_stop=lambda: False):
+def train(
+    run,
+    device="cpu",
+    precision="fp32",
+    threads=None,
+    results=None,
+    weights=False,
+    report=nothing,
+    should_stop=lambda: False,
+):
     """Train a run to its end, from its checkpoint if it has one, and write its record; returns the record.
 
-    report(event): called with {"kind": "start" | "step" | "entry", "run": name, "iteration": i, "iterations": of,
-    "seconds": so far} and, for "entry", the newest values of the curve by column. should_stop(): asked after every
-    iteration; once true, the state is checkpointed and None returned. threads: CPU threads; a resumed run keeps those
-    it began with, for they may change the last bits.
-    Raises UsageError for a record or checkpoint of another recipe, and where another process trains the same run.
+    report(event): called with {"kind": "start" | "step" | "entry" | "note", "run": name, "iteration": i, "iterations":
+    of, "seconds": so far} and, for "entry", the newest values of the curve by column, for "note" a "line" to show.
+    should_stop(): asked after every iteration; once true, the state is checkpointed and None returned. threads: CPU
+    threads; a resumed run keeps those it began with, for they may change the last bits. weights: keep the weights of a
+    run that ends, in a file beside its record that is complete before the record is there.
+    Raises UsageError for a record or checkpoint of another recipe, where another process trains the same run, and where
+    weights are asked of a run that ended without keeping them.
     """
+    with process_kept(), stream(device):
+        iterations = training(run, device, precision, threads, results, weights, report, should_stop)
+        while True:
+            try:
+                next(iterations)
+            except StopIteration as end:
+                return end.value
+
+
+@contextmanager
+def process_kept():
+    """Puts back at its end what training changes of the process: the number of threads, and torch's random stream."""
+    threads, random = torch.get_num_threads(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_rng_state(random)
+
+
+def stream(device):
+    """A context in which work on a CUDA device goes to a stream of its own, as a recorded step needs it."""
+    return nullcontext() if device == "cpu" else torch.cuda.stream(torch.cuda.Stream(device))
+
+
+def training(
+    run,
+    device,
+    precision,
+    threads=None,
+    results=None,
+    weights=False,
+    report=nothing,
+    should_stop=lambda: False,
+):
+    """A generator that does what `train` does, an iteration at a time; it returns what `train` returns."""
     choose(precision, PRECISIONS, "precision")
+    if weights:
+        check_installed()
     record = records.read(run, results)
     if record is not None:
+        if weights and record["status"] == "finished" and not run.weights_path(results).exists():
+            raise UsageError(
+                f"{run.name} ended without keeping its weights: move {run.record_path(results)} away to train it again"
+            )
         return record
     run.folder(results).mkdir(parents=True, exist_ok=True)
-    threads_before, random_before = torch.get_num_threads(), torch.get_rng_state()
     try:
         with filelock.FileLock(run.lock_path(results), timeout=LOCK_SECONDS):
             record = records.read(run, results)  # another process may have ended it while we waited
-            record = record or _train(run, device, precision, threads, results, report, should_stop)
+            record = record or (
+                yield from _training(run, device, precision, threads, results, weights, report, should_stop)
+            )
             if record:
                 run.lock_path(results).unlink(missing_ok=True)
             return record
     except filelock.Timeout:
         raise UsageError(f"{run.name} is being trained by another process; wait for it, or stop it") from None
-    finally:
-        torch.set_num_threads(threads_before)
-        torch.set_rng_state(random_before)
 
 
-def _train(run, device, precision, threads, results, report, should_stop):
+def _training(run, device, precision, threads, results, weights, report, should_stop):
     saved = checkpoint.read(run, precision, device, results)
     threads = saved["threads"] if saved else threads or torch.get_num_threads()
     torch.set_num_threads(threads)
-    _be_exact(device)
+    be_exact(device)
     state = State(run.recipe, run.seed, device, precision)
     if saved:
         state.load_dict(saved["state"])
-    clock, last_checkpoint, last_report = Clock(state), time.monotonic(), 0.0
 
     def tell(kind, **values):
         total = run.recipe.protocol.iterations
@@ -70,6 +123,8 @@ def _train(run, device, precision, threads, results, report, should_stop):
         )
 
     tell("start")
+    clock, last_checkpoint, last_report = Clock(state), time.monotonic(), 0.0
+    state.speed_up(lambda line: tell("note", line=f"{run.name}: {line}"))
     finite = True
     while finite and not state.finished:
         state.step()
@@ -88,8 +143,12 @@ def _train(run, device, precision, threads, results, report, should_stop):
             last_checkpoint = now
         if stop:
             return None
+        yield
     clock.read()
-    record = records.write(run, _outcome(state, finite, device, precision, threads), results)
+    record = records.completed(run, _outcome(state, finite, device, precision, threads))
+    if weights and finite:  # before the record: once that is there, the run is never trained again
+        save(run.weights_path(results), state.network, record)
+    records.store(run, record, results)
     checkpoint.remove(run, results)
     return record
 
@@ -115,9 +174,15 @@ def _outcome(state, finite, device, precision, threads):
     }
 
 
-def _be_exact(device):
-    """fp32 means fp32: no TF32 in convolutions or matrix products, and no algorithm chosen by a timing."""
+def be_exact(device):
+    """fp32 means fp32: no TF32 in convolutions or matrix products, and no algorithm chosen by a timing.
+
+    On CUDA also what runs beside each other need, to be set before the device is first used: a workspace of cuBLAS
+    that does not depend on the other streams, and as many queues to the device as there are streams.
+    """
     if device != "cpu":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.benchmark = False

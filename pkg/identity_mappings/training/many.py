@@ -1,7 +1,7 @@
-"""Several runs at once: on the CPU one process a core, on a CUDA device one run after the other.
+"""Several runs at once: on the CPU one process a core, on a CUDA device as many as its memory takes, in one process.
 
-Each run ends with the same numbers as alone. This is the seam for training several at once on one device; beyond one
-machine, `train` is a plain function of a run that any cluster framework can call.
+Each run ends with the same numbers as alone. Beyond one machine, `train` is a plain function of a run that any
+cluster framework can call.
 """
 
 import multiprocessing
@@ -9,13 +9,20 @@ import os
 import queue
 import signal
 import threading
+from collections import deque
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
+import torch
+
 from .. import records
 from ..errors import UsageError
-from .loop import nothing, train
+from . import memory
+from .loop import nothing, process_kept, stream, train, training
+from .state import images
+
+AT_ONCE = 3  # runs on one CUDA device: what one net of the paper needs to fill it, by the model in book/trainer.md
 
 
 class Interrupted(Exception):
@@ -27,7 +34,7 @@ def cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def train_all(runs, device="cpu", precision="fp32", results=None, report=nothing):
+def train_all(runs, device="cpu", precision="fp32", results=None, weights=False, report=nothing):
     """Train all runs that have no record; returns {run: its record, or the UsageError that it met}, in their order.
 
     Each has the numbers of `train` alone with as many threads. `report` gets the events of `train`. Runs that go wrong
@@ -39,6 +46,9 @@ def train_all(runs, device="cpu", precision="fp32", results=None, report=nothing
             outcomes[run] = records.read(run, results)
         except UsageError as error:
             outcomes[run] = error
+    if weights:  # a run that ended without keeping them is answered by `train`
+        ended = [run for run in runs if isinstance(outcomes[run], dict)]
+        outcomes |= {run: _outcome_of(run, (device, precision, None, results, weights), report, None) for run in ended}
     waiting = [run for run in runs if outcomes[run] is None]
     if not waiting:
         return outcomes
@@ -47,11 +57,12 @@ def train_all(runs, device="cpu", precision="fp32", results=None, report=nothing
             # as many processes as the whole plan can use, not what is left of it: a plan that goes on after a kill
             # must give each run the threads, and so the last bits, that it would have had
             processes = min(cores(), len(runs))
-            how = (device, precision, cores() // processes, results)
+            how = (device, precision, cores() // processes, results, weights)
             outcomes |= _in_processes(waiting, processes, how, report, asked)
         else:
-            how = (device, precision, None, results)
-            outcomes |= {run: _outcome_of(run, how, report, asked.is_set) for run in waiting if not asked.is_set()}
+            how = (device, precision, None, results, weights)
+            with process_kept():
+                outcomes |= Together(waiting, how, report, asked.is_set).outcomes
         if asked.is_set():
             raise Interrupted
     return outcomes
@@ -77,6 +88,74 @@ def _outcome_of(run, how, report, should_stop):
         return train(run, *how, report=report, should_stop=should_stop)
     except UsageError as error:
         return error
+
+
+class Together:
+    """Runs that train at once in one process, each an iteration in turn on its own stream; `outcomes` as `train_all`'s.
+
+    A launch on a CUDA device does not wait for it, so that one thread keeps all streams busy. Another run starts while
+    fewer than `most` are under way and the device's free memory holds what it is estimated to need; the first starts
+    in any case. Where memory runs out all the same, the run waits until another has ended, and from then on fewer
+    train at once. Runs that draw random numbers (dropout) share torch's one stream: each trains alone.
+    """
+
+    def __init__(self, runs, how, report, should_stop, most=AT_ONCE, free=memory.free):
+        self.waiting, self.under_way, self.outcomes = deque(runs), {}, {}
+        self.how, self.report, self.should_stop, self.most, self.free = how, report, should_stop, most, free
+        while self.under_way or (self.waiting and not should_stop()):
+            while self._another():
+                run = self.waiting.popleft()
+                self.under_way[run] = stream(how[0]), training(run, *how, report=report, should_stop=should_stop)
+                self._iterate(run)  # the first iteration takes all the memory that the run ever will
+            at_once = len(self.under_way)
+            while self.under_way and len(self.under_way) == at_once:
+                for run in list(self.under_way):
+                    self._iterate(run)
+
+    def _another(self):
+        if not self.waiting or len(self.under_way) >= self.most or self.should_stop():
+            return False
+        if not self.under_way:
+            return True
+        run, device, precision = self.waiting[0], *self.how[:2]
+        if _draws(run) or any(map(_draws, self.under_way)):
+            return False
+        available, (train_images, *_) = self.free(device), images(run.recipe, run.seed, device)
+        return available is None or memory.need(run.recipe, train_images.size, precision) <= available
+
+    def _iterate(self, run):
+        context, iterations = self.under_way[run]
+        try:
+            with context:
+                next(iterations)
+                return
+        except StopIteration as end:
+            self.outcomes[run] = end.value
+        except UsageError as error:
+            self.outcomes[run] = error
+        except torch.OutOfMemoryError:
+            iterations.close()
+            torch.cuda.empty_cache()
+            self._make_room(run)
+        del self.under_way[run]
+
+    def _make_room(self, run):
+        if len(self.under_way) > 1:
+            self.most = len(self.under_way) - 1
+            self.waiting.appendleft(run)
+            line = f"{run.name}: out of memory; from here on no more than {self.most} at once"
+            self.report(
+                {"kind": "note", "run": run.name, "iteration": 0, "iterations": 0, "seconds": 0.0, "line": line}
+            )
+        else:
+            self.outcomes[run] = UsageError(
+                f"{run.name} does not fit into the device's memory, with nothing else of ours there: train it in bf16, "
+                f"on a device with more, or free what other processes hold"
+            )
+
+
+def _draws(run):
+    return run.recipe.network.shortcut.kind == "dropout"
 
 
 def _in_processes(waiting, processes, how, report, asked):

@@ -1,24 +1,28 @@
-"""The state of one run, and the one step that takes it from an iteration to the next."""
+"""The state of one run: what lies on the device, how far it is, and its results so far."""
 
 import time
 from functools import lru_cache
 
 import torch
-from torch.nn import functional as F
 
 from ..data import load
-from ..data.batches import Batches, Images
-from ..networks import initialise
-from ..norm import BatchNorm2d, set_group
-from .sgd import SGD
+from ..data.batches import Images
+from .capture import faster, uncompiled
+from .memory import free, recomputes
+from .step import Step
 
 EVALUATION_BATCH = 500
 CURVE = ("iteration", "rate", "train_loss", "train_error", "test_error")
 
 
+def images(recipe, seed, device):
+    """(training images, test images, checksum) of a run, once a process: runs of the same data share them."""
+    part = None if recipe.folds is None else seed % recipe.folds
+    return _images(recipe.dataset, part, recipe.folds, recipe.protocol.normalisation, device)
+
+
 @lru_cache(maxsize=2)
 def _images(dataset, part, parts, normalisation, device):
-    """(training images, test images, checksum), once a process: runs of the same data share them."""
     data = load(dataset)
     if parts is not None:
         data = data.without(part, parts)
@@ -28,44 +32,32 @@ def _images(dataset, part, parts, normalisation, device):
 class State:
     """Everything about a run that the next iteration reads: weights, velocity, running statistics, random streams.
 
-    The run's results so far are here too: `curve`, one list a column of CURVE (percent for errors; the training
-    columns average over the iterations since the last entry), and the sums of the entry under way.
+    What lies on the device is the `Step`'s. The run's results so far are here: `curve`, one list a column of CURVE
+    (percent for errors; the training columns average over the iterations since the last entry).
     """
 
     def __init__(self, recipe, seed, device, precision):
         self.recipe, self.protocol, self.seed = recipe, recipe.protocol, seed
-        self.device, self.precision = torch.device(device), precision
-        part = None if recipe.folds is None else seed % recipe.folds
-        train, self.test, self.data_checksum = _images(
-            recipe.dataset, part, recipe.folds, self.protocol.normalisation, device
-        )
-        self.batches = Batches(train, self.protocol, seed)
-        network = initialise(recipe.network.build(), torch.Generator().manual_seed(seed))
-        for module in network.modules():
-            if isinstance(module, BatchNorm2d):
-                module.momentum, module.eps = self.protocol.bn_momentum, self.protocol.bn_eps
-        set_group(network, self.protocol.bn_group)
-        self.network = network.to(self.device, memory_format=torch.channels_last)
-        self.sgd = SGD(self.network, self.protocol)
+        train, self.test, self.data_checksum = images(recipe, seed, device)
+        recompute = recomputes(recipe, train.size, precision, free(device))
+        self.on_device = Step(recipe.network, train, self.protocol, seed, device, precision, recompute)
+        self.take = self.on_device  # an iteration: the step itself, or its recording
+        self.device, self.precision = self.on_device.device, precision
+        self.network, self.batches = self.on_device.network, self.on_device.batches
         torch.manual_seed(seed)  # dropout draws from torch's own streams
         self.iteration, self.seconds, self.device_seconds = 0, 0.0, 0.0
         self.curve = {column: [] for column in CURVE}
-        self.loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
-        self.wrong_sum = torch.zeros((), device=self.device, dtype=torch.int64)
         self.summed = 0
 
+    def speed_up(self, say):
+        """Take the following iterations the fastest way there is; see `capture.faster`."""
+        self.batches.bring(self.iteration)
+        self.take = faster(self.on_device, say)
+
     def step(self):
-        """One iteration of the protocol: batch, loss, gradients, update."""
-        images, labels = self.batches[self.iteration]
-        self.network.train()
-        with self._autocast():
-            logits = self.network(images)
-        logits = logits.float()
-        loss = F.cross_entropy(logits, labels)
-        loss.backward()
-        self.sgd.step(self.iteration)
-        self.loss_sum += loss.detach()
-        self.wrong_sum += (logits.detach().argmax(1) != labels).sum()
+        """One iteration of the protocol; the host's share of it."""
+        self.batches.bring(self.iteration)
+        self.take()
         self.summed += 1
         self.iteration += 1
 
@@ -81,14 +73,15 @@ class State:
 
     def enter(self):
         """Add an entry to the curve. Returns whether the training loss is still finite."""
-        loss = float(self.loss_sum) / self.summed
-        wrong = 100.0 * int(self.wrong_sum) / (self.summed * self.protocol.batch)
+        sums = self.on_device.loss_sum, self.on_device.wrong_sum
+        loss = float(sums[0]) / self.summed
+        wrong = 100.0 * int(sums[1]) / (self.summed * self.protocol.batch)
         finite = loss - loss == 0.0
         entry = (self.iteration, self.protocol.rate(self.iteration - 1), loss if finite else None, wrong)
         for column, value in zip(CURVE, (*entry, self.test_error() if finite else None), strict=True):
             self.curve[column].append(value)
-        self.loss_sum.zero_()
-        self.wrong_sum.zero_()
+        for part in sums:
+            part.zero_()
         self.summed = 0
         return finite
 
@@ -96,42 +89,41 @@ class State:
     def test_error(self):
         """Percent of all test images that the network, in evaluation mode, gets wrong."""
         self.network.eval()
-        wrong = torch.zeros((), device=self.device, dtype=torch.int64)
-        for start in range(0, len(self.test), EVALUATION_BATCH):
-            images, labels = self.test.plain(start, start + EVALUATION_BATCH)
-            with self._autocast():
-                logits = self.network(images)
-            wrong += (logits.argmax(1) != labels).sum()
+        with uncompiled(self.device):
+            wrong = self._wrong()
+        self.network.train()
         return 100.0 * int(wrong) / len(self.test)
 
-    def _autocast(self):
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+    def _wrong(self):
+        wrong = torch.zeros((), device=self.device, dtype=torch.int64)
+        for start in range(0, len(self.test), EVALUATION_BATCH):
+            batch, labels = self.test.plain(start, start + EVALUATION_BATCH)
+            with self.on_device.autocast():
+                logits = self.network(batch)
+            wrong += (logits.argmax(1) != labels).sum()
+        return wrong
 
     def to_dict(self):
         """The state as tensors and plain values, for a checkpoint."""
         cuda = self.device.type == "cuda"
         return {
             "iteration": self.iteration,
-            "network": self.network.state_dict(),
-            "sgd": self.sgd.torch.state_dict(),
+            "tensors": self.on_device.tensors(),
             "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if cuda else None},
             "curve": self.curve,
-            "sums": (self.loss_sum, self.wrong_sum, self.summed),
+            "summed": self.summed,
             "seconds": (self.seconds, self.device_seconds),
         }
 
     def load_dict(self, saved):
         """Go on from what `to_dict` gave."""
         self.iteration = saved["iteration"]
-        self.network.load_state_dict(saved["network"])
-        self.sgd.torch.load_state_dict(saved["sgd"])
+        for name, tensor in self.on_device.tensors().items():
+            tensor.copy_(saved["tensors"][name])
         torch.set_rng_state(saved["random"]["cpu"].cpu())
         if saved["random"]["cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(saved["random"]["cuda"].cpu())
-        self.curve = saved["curve"]
-        loss_sum, wrong_sum, self.summed = saved["sums"]
-        self.loss_sum.copy_(loss_sum)
-        self.wrong_sum.copy_(wrong_sum)
+        self.curve, self.summed = saved["curve"], saved["summed"]
         self.seconds, self.device_seconds = saved["seconds"]
 
 

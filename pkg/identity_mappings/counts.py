@@ -1,0 +1,53 @@
+"""What a network costs, counted from its layers: multiplications, activations, and the memory of a training step."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+BYTES = {"fp32": 4, "bf16": 2, "bf16-skip-fp32": 2}  # of an activation, by precision
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of one image: elements put out by convolutions, and multiply-adds of convolutions and classifier, forward."""
+
+    elements: int
+    macs: int
+
+    @property
+    def training_flops(self):
+        """Of one image in a training step: two for a multiply-add; forward, and backward to input and to weights."""
+        return 2 * 3 * self.macs
+
+
+@lru_cache
+def count(spec, size=(32, 32)):
+    """The `Counts` of a specification's network on images of `size`, (height, width); nothing is computed."""
+    with torch.device("meta"):
+        network = spec.build().eval()
+        image = torch.empty(1, spec.channels, *size)
+    elements, macs = [], []
+
+    def note(module, _, output):
+        if isinstance(module, nn.Conv2d):
+            elements.append(output.numel())
+        macs.append(output.numel() * module.weight[0].numel())
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(note)
+    with torch.no_grad():
+        network(image)
+    return Counts(sum(elements), sum(macs))
+
+
+def activation_bytes(spec, size, batch, precision, recompute=False):
+    """Bytes that a training step keeps for its backward pass, estimated.
+
+    Each conv's output is kept for the BN after it and the BN-ReLU's output for the next conv: two copies of the
+    elements. Recomputation keeps the inputs of about sqrt(units) stretches and the copies of one stretch at a time.
+    """
+    kept = 2 * count(spec, size).elements * batch * BYTES[precision]
+    return int(kept * 2 / sum(spec.units) ** 0.5) if recompute else kept

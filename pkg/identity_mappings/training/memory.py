@@ -1,0 +1,27 @@
+"""Whether a run fits, from what its network keeps for the backward pass and from what the device has free."""
+
+import torch
+
+from ..counts import activation_bytes
+
+SLACK = 1.3  # times the estimate: gradients on their way, workspaces, and what an allocator cannot use
+FIXED = 1 << 30  # bytes besides: CUDA's own, the data set, an evaluation
+
+
+def need(recipe, size, precision, recompute=False):
+    """Bytes that a run takes while it trains on images of `size`, (height, width), estimated from above."""
+    kept = activation_bytes(recipe.network, size, recipe.protocol.batch, precision, recompute)
+    return int(SLACK * kept) + FIXED
+
+
+def free(device):
+    """Bytes that a CUDA device has for us: free, or held by torch without being used. None on a CPU."""
+    if torch.device(device).type == "cpu":
+        return None
+    unused, _ = torch.cuda.mem_get_info(device)
+    return unused + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def recomputes(recipe, size, precision, available):
+    """Whether a run should recompute activations: where keeping them does not fit into `available` bytes."""
+    return available is not None and need(recipe, size, precision) > available

@@ -1,0 +1,90 @@
+"""What the bench makes of its measurements, its two trainers, and what it refuses; never how fast anything is."""
+
+import json
+
+import pytest
+import torch
+
+from identity_mappings import UsageError, bench
+from identity_mappings.__main__ import main
+
+CASE = bench.Case(depth=8, width=4, size=8, batch=16)
+MEASURED = {"copy": 1e9, "matmul": {"fp32": 1e10, "bf16": 4e10}}
+NAMES = ["baseline", "ours, fp32, R = 1", "ours, bf16, R = 2"]
+ROUNDS = [[100.0, 150.0, 400.0], [50.0, 100.0, 100.0], [200.0, 220.0, 600.0]]
+
+
+def test_ratios_are_taken_within_a_round():
+    results = bench.summarise(CASE, NAMES, ROUNDS, MEASURED)
+    assert [result["trainer"] for result in results] == NAMES
+    assert results[0]["ratio"] == [1.0] * 3
+    assert results[1]["ratio"] == [1.5, 2.0, 1.1]
+    assert results[2]["images_per_second"] == [400.0, 100.0, 600.0]
+    assert json.loads(json.dumps(results)) == results
+
+
+def test_shares_of_the_floors_by_hand():
+    """A device that copies 1 GB/s, on a net of 448 conv outputs an image more than a stem's, counted in test_counts."""
+    elements = 4 * 64 * 3 + 8 * 16 * 2 + 16 * 4 * 2
+    macs = 9 * (3 * 4 * 64 + 2 * 4 * 4 * 64 + (4 * 8 + 8 * 8) * 16 + (8 * 16 + 16 * 16) * 4) + 160
+    by_bytes, by_arithmetic = bench.shares(CASE, "fp32", 1000.0, MEASURED)
+    assert by_bytes == pytest.approx(1000 * 16 * elements * 4 / 1e9)
+    assert by_arithmetic == pytest.approx(1000 * 6 * macs / 1e10)
+    half, quarter = bench.shares(CASE, "bf16", 1000.0, MEASURED)
+    assert (half, quarter) == pytest.approx((by_bytes / 2, by_arithmetic / 4))
+
+
+def test_the_table_gives_median_and_range():
+    lines = bench.table(bench.summarise(CASE, NAMES, ROUNDS, MEASURED)).splitlines()
+    assert [cell.strip() for cell in lines[0].split("  ") if cell] == list(bench.HEADER)
+    cells = [cell.strip() for cell in lines[3].split("  ") if cell.strip()]
+    assert cells[:6] == ["ResNet-8, 4 channels, 8 x 8", "ours, bf16, R = 2", "400", "100-600", "3.00", "2.00-4.00"]
+
+
+def test_both_trainers_train_the_same_network():
+    theirs, mine = bench.Baseline(CASE, "cpu"), bench.Ours(CASE, "cpu", "fp32")
+    (_, step, _), begin = mine.runs[0], mine.runs[0][1].sgd.weights.clone()
+    before = [parameter.clone() for parameter in theirs.network.parameters()]
+    for iterate in (theirs, mine, mine):
+        iterate()
+    assert step.counter.item() == 2 and not torch.equal(step.sgd.weights, begin)
+    after = list(theirs.network.parameters())
+    assert not any(torch.equal(p, q) for p, q in zip(after, before, strict=True))
+    assert [p.shape for p in after] == [p.shape for p in step.network.parameters()]
+
+
+def test_the_command_prints_and_writes_what_it_measured(tmp_path, capfd):
+    path = tmp_path / "bench.json"
+    arguments = "bench --depth 8 --width 4 --size 8 --batch 16 --runs 1 --precision fp32 --seconds 0.05 --repeats 2"
+    assert main([*arguments.split(), "--device", "cpu", "--json", str(path)]) == 0
+    outcome, printed = json.loads(path.read_text()), capfd.readouterr().out
+    assert bench.table(outcome["results"]) in printed and outcome["baseline"] in printed
+    assert [result["trainer"] for result in outcome["results"]] == NAMES[:2]
+    assert all(rate > 0 for result in outcome["results"] for rate in result["images_per_second"])
+    assert outcome["versions"]["torch"] == torch.__version__ and outcome["device"] in printed
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"runs": [3]}, "runs at once on a CPU are at most its cores, 2; got 3"),
+        ({"runs": [0]}, "runs must be 1 or more; got 0"),
+        ({"seconds": 0}, "seconds must be more than 0; got 0"),
+        ({"precisions": ["fp16"]}, "precision must be one of: .*got 'fp16'"),
+        ({"depths": [1001]}, "ResNet-1001, 32 x 32 in batches of 128 needs about 37 GiB .* 8 GiB are free: choose"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(changes, message):
+    given = {"depths": [20], "runs": [1], "precisions": ["fp32"], "seconds": 1, "repeats": 1, "batch": 128, "size": 32}
+    given |= {"width": 16, "device": "cpu", "cores": 2, "available": 8 * 2**30}
+    with pytest.raises(UsageError, match=message):
+        bench.checked(**given | changes)
+
+
+def dies():
+    raise SystemExit
+
+
+def test_a_process_that_dies_is_one_line(capfd):
+    with pytest.raises(UsageError, match="a process of 'doomed' ended by itself"):
+        bench.Trainer("doomed", dies, (), 1)

@@ -1,0 +1,53 @@
+"""The counts against the figures of the paper's networks, worked out by hand, and against what autograd keeps."""
+
+import pytest
+import torch
+
+from identity_mappings.counts import activation_bytes, count
+from identity_mappings.networks import cifar_spec
+from identity_mappings.norm import set_group
+
+
+@pytest.mark.parametrize(
+    "depth, gflop, elements",
+    [(110, 1.52, 1.05), (164, 1.47, 3.23), (1001, 8.93, 19.2), (1202, 17.0, 11.5)],
+)
+def test_counts_of_the_papers_networks(depth, gflop, elements):
+    counts = count(cifar_spec(depth))
+    assert counts.training_flops == pytest.approx(gflop * 1e9, rel=0.004)
+    assert counts.elements == pytest.approx(elements * 1e6, rel=0.005)
+
+
+def test_counts_of_a_small_network_by_hand():
+    """ResNet-8 at 8x8: the stem, three units of two 3x3 convs at 16, 32, 64 channels, the classifier."""
+    convs = [(3, 16, 64), (16, 16, 64), (16, 16, 64), (16, 32, 16), (32, 32, 16), (32, 64, 4), (64, 64, 4)]
+    counts = count(cifar_spec(8), (8, 8))
+    assert counts.elements == sum(out * places for _, out, places in convs)
+    assert counts.macs == sum(9 * into * out * places for into, out, places in convs) + 64 * 10
+
+
+def kept(spec, batch, precision):
+    """Bytes of all that autograd saves in a training pass, but for the parameters, each storage once."""
+    network = spec.build().to(memory_format=torch.channels_last).train()
+    set_group(network, batch // 2)
+    storages, parameters = {}, {p.untyped_storage().data_ptr() for p in network.parameters()}
+
+    def keep(tensor):
+        storages[tensor.untyped_storage().data_ptr()] = tensor  # held, so that no address is used twice
+        return tensor
+
+    images = torch.randn(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
+    ):
+        network(images)
+    return sum(t.untyped_storage().nbytes() for address, t in storages.items() if address not in parameters)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("order", ["original", "full pre-activation"])
+@pytest.mark.parametrize("depth, branch", [(20, "basic"), (29, "bottleneck")])
+def test_what_a_step_keeps_is_about_what_is_estimated(depth, branch, order, precision):
+    spec = cifar_spec(depth, branch=branch, order=order)
+    assert kept(spec, 8, precision) == pytest.approx(activation_bytes(spec, (32, 32), 8, precision), rel=0.2)
