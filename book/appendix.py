@@ -129,7 +129,7 @@ UNITS = (
         "appendix",
         "In ResNet-164 and ResNet-1001 a unit is 1x1, 16; 3x3, 16; 1x1, 64.",
         ("networks.py", "return [Conv(1, width, first), Conv(3, width, middle), Conv(1, 4 * width)]"),
-        ("test_orders.py", "test_parameters_of_the_deep_networks"),
+        ("test_oracles.py", "test_parameters_of_cifar_bottlenecks"),
         trap(1, "bottleneck widths"),
     ),
     Statement(
@@ -143,7 +143,7 @@ UNITS = (
         "appendix",
         "With pre-activation, these projections are with pre-activation, too.",
         ("units.py", "# both paths read the activated signal (appendix)"),
-        ("test_units.py", "test_a_stage_opener_activates_both_paths"),
+        ("test_units.py", "test_unit_is_the_one_written_by_hand"),
         trap(5, "what a projection reads"),
     ),
     Statement(

@@ -66,9 +66,33 @@ def begun(monkeypatch):
     return make
 
 
-def rate_used(state, iteration):
-    """The optimiser's own rate after the step of that iteration."""
+def at(state, iteration):
+    """Have the state take that iteration next."""
     state.iteration = iteration
+    state.on_device.counter.fill_(iteration)
+
+
+def rate_used(state, iteration):
+    """The rate that the optimiser was given in the step of that iteration."""
+    used, sgd = [], state.on_device.sgd
+    sgd.step = lambda gradients, rate: (used.append(rate.item()), type(sgd).step(sgd, gradients, rate))
+    at(state, iteration)
     state.step()
-    (rate,) = {group["lr"] for group in state.sgd.torch.param_groups}
-    return rate
+    return used[0]
+
+
+def draws(batches, iteration):
+    """(4, batch): image, crop's row and column, and flip of each draw of that iteration."""
+    batches.bring(iteration)
+    return batches.draws(torch.tensor([iteration]))
+
+
+def batch(batches, iteration):
+    """Images and labels of that iteration."""
+    batches.bring(iteration)
+    return batches.at(torch.tensor([iteration]))
+
+
+def rate_of(protocol, iteration, dtype=torch.float64):
+    """The protocol's rate as the optimiser takes it."""
+    return torch.tensor([protocol.rate(iteration)], dtype=dtype)

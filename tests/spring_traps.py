@@ -36,7 +36,7 @@ def once(trap, what, file, old, new):
 
 NETWORKS, UNITS, ORDERS, SHORTCUTS, NORM = (f"{n}.py" for n in ("networks", "units", "orders", "shortcuts", "norm"))
 PROTOCOLS, BATCHES, SGD = "protocols.py", "data/batches.py", "training/sgd.py"
-STATE, LOOP, PAPER, RECORDS = "training/state.py", "training/loop.py", "paper.py", "records.py"
+STEP, LOOP, PAPER, RECORDS = "training/step.py", "training/loop.py", "paper.py", "records.py"
 
 MUTATIONS = (
     Mutation(
@@ -49,7 +49,7 @@ MUTATIONS = (
     ),
     once("02_depth_names", "110 is a bottleneck", NETWORKS, "depth in (164, 1001)", "depth in (110, 164, 1001)"),
     once("03_last_units_activation", "no BN-ReLU at the end", NETWORKS, "chain(units_order.lead,", "chain((),"),
-    once("04_first_unit", "activated again in its branch", UNITS, "opens = first or resizes", "opens = resizes"),
+    once("04_first_unit", "activated again in its branch", UNITS, "and (first or resizes)", "and resizes"),
     once("04_first_unit", "activated again before its split", UNITS, "if opens and not first else", "if opens else"),
     Mutation(
         "05_projections",
@@ -87,7 +87,11 @@ MUTATIONS = (
     once("08_warm_up", "one iteration too long", PROTOCOLS, "iteration < self.warmup", "iteration <= self.warmup"),
     once("08_warm_up", "drops at epochs 81 and 122", PROTOCOLS, "(32_000, 48_000)", "(81 * 391, 122 * 391)"),
     once(
-        "08_warm_up", "SGD is a step behind", SGD, "protocol.rate(iteration),", "protocol.rate(max(0, iteration - 1)),"
+        "08_warm_up",
+        "SGD is a step behind",
+        STEP,
+        "self.rates.index_select(0, self.counter)",
+        "self.rates.index_select(0, (self.counter - 1).clamp(min=0))",
     ),
     once("09_weight_decay", "2e-4", PROTOCOLS, "weight_decay: float = 1e-4", "weight_decay: float = 2e-4"),
     once("09_weight_decay", "BN is spared", PROTOCOLS, "decay_bn: bool = True", "decay_bn: bool = False"),
@@ -112,14 +116,14 @@ MUTATIONS = (
     ),
     once("12_dropout", "no halving in evaluation", SHORTCUTS, "(1 - self.p) * kept", "(kept != 0) * x"),
     once("13_bn", "over all 128", PROTOCOLS, "bn_group: int | None = 64", "bn_group: int | None = None"),
-    once("13_bn", "the group is never set", STATE, "set_group(network, self.protocol.bn_group)", "pass"),
+    once("13_bn", "the group is never set", STEP, "set_group(network, protocol.bn_group)", "pass"),
     once("13_bn", "128 in halves by parity", NORM, "x.split(self.group)", "(x[0::2], x[1::2])"),
     once(
         "13_bn",
         "running statistics of every group",
         NORM,
-        "[F.batch_norm(part, None, None, self.weight, self.bias, True, 0.0, self.eps) for part in others]",
-        "[super(BatchNorm2d, self).forward(part) for part in others]",
+        "(self._normalised(part, None, None, 0.0) for part in others)",
+        "(self._first(part) for part in others)",
     ),
     once("13_bn", "64 in the batch-64 run", PAPER, "batch=64, bn_group=32", "batch=64, bn_group=64"),
     once("14_bn_on_shortcuts", "a bare 1x1", SHORTCUTS, "self.bn(self.conv(x)) + f", "self.conv(x) + f"),
@@ -140,7 +144,7 @@ MUTATIONS = (
         "x_test, dataset.y_test, torch.from_numpy(dataset.x_test).float().mean(0),",
     ),
     once("16_the_rate", "inside the velocity", PROTOCOLS, 'velocity: str = "pytorch"', 'velocity: str = "caffe"'),
-    once("16_the_rate", "Caffe's rescaled upside down", SGD, "mul_(before / rate)", "mul_(rate / before)"),
+    once("16_the_rate", "Caffe's velocity times the rate again", SGD, "nesterov else v)", "nesterov else v * rate)"),
     once(
         "17_all_training_images",
         "45,000 of them",
@@ -148,12 +152,14 @@ MUTATIONS = (
         "cls(dataset.x_train, dataset.y_train,",
         "cls(dataset.x_train[:45_000], dataset.y_train[:45_000],",
     ),
-    once(
+    Mutation(
         "17_all_training_images",
         "an epoch's last, smaller batch dropped",
-        BATCHES,
-        "n, size = len(self.images), self.protocol.batch",
-        "n, size = len(self.images) // self.protocol.batch * self.protocol.batch, self.protocol.batch",
+        (
+            (BATCHES, "n, device = len(images),", "n, device = len(images) // protocol.batch * protocol.batch,"),
+            (BATCHES, "n, first = len(self.images),", "n, first = self._ring.shape[1] // len(self._epochs),"),
+            (BATCHES, "self.tables(epoch).to(", "self.tables(epoch)[:, :n].to("),
+        ),
     ),
     once(
         "17_all_training_images", "164 epochs of 390", PROTOCOLS, "iterations: int = 64_000", "iterations: int = 63_960"

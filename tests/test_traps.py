@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import rate_used, small_run, toy
+from conftest import draws, rate_of, rate_used, small_run, toy
 from torch import nn
 from torch.nn import functional as F
 
@@ -115,7 +115,7 @@ def test_08_warm_up_and_drops_in_iterations(begun):
     state = begun()
     expected = {0: 0.01, 390: 0.01, 391: 0.01, 399: 0.01, 400: 0.1, 401: 0.1, 31_999: 0.1, 32_000: 0.01}
     expected |= {47_999: 0.01, 48_000: 0.001, 63_999: 0.001}
-    assert {i: rate_used(state, i) for i in expected} == pytest.approx(expected, rel=1e-12)
+    assert {i: rate_used(state, i) for i in expected} == pytest.approx(expected, rel=1e-7)
     assert state.finished and state.protocol.batch == 128
 
 
@@ -126,9 +126,8 @@ def test_09_weight_decay(chosen):
     for parameter in network.parameters():
         nn.init.uniform_(parameter, 1, 2)
     before = [p.detach().clone() for p in network.parameters()]
-    for parameter in network.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    SGD(network, CIFAR).step(400)
+    sgd = SGD(network, CIFAR)
+    sgd.step([torch.zeros_like(parameter) for parameter in sgd.parameters], rate_of(CIFAR, 400))
     for old, new in zip(before, network.parameters(), strict=True):
         torch.testing.assert_close(new.detach(), old * (1 - 0.1 * 1e-4), rtol=1e-12, atol=0)
 
@@ -138,7 +137,7 @@ def test_10_padding_with_the_mean():
     train, _ = Images.pair(toy(), CIFAR.normalisation, "cpu")
     batches = Batches(train, CIFAR, 0)
     batches.draws = lambda iteration: torch.tensor([[5], [0], [8], [0]])  # down by four pixels, left by four
-    images, _ = batches[0]
+    images, _ = batches.at(None)
     assert not images[:, :, :4].any() and not images[:, :, :, -4:].any()
     assert images[:, :, 4:, :-4].abs().mean() > 0.1
 
@@ -181,6 +180,7 @@ def test_13_bn_sees_64_images(begun):
     for half in (slice(0, 64), slice(64, 128)):
         torch.testing.assert_close(y[half].mean((0, 2, 3)), torch.zeros(2), rtol=0, atol=1e-5)
         torch.testing.assert_close(y[half].var((0, 2, 3)), torch.ones(2), rtol=0, atol=1e-2)
+    state.on_device.statistics.update()
     torch.testing.assert_close(norm.running_mean, 0.1 * x[:64].mean((0, 2, 3)))
     small_batches = [row.protocol for row in paper.rows() if row.protocol.batch == 64]
     assert [protocol.bn_group for protocol in small_batches] == [32]
@@ -219,8 +219,7 @@ def test_16_the_rate_stays_out_of_the_velocity():
         nn.init.zeros_(layer.weight)
         sgd = SGD(layer, replace(CIFAR, velocity=velocity, weight_decay=0.0))
         for iteration, slope in ((399, 1.0), (400, 0.0)):  # pushed once, then it only rolls on at ten times the rate
-            layer.weight.grad = torch.full_like(layer.weight, slope)
-            sgd.step(iteration)
+            sgd.step([torch.full_like(layer.weight, slope)], rate_of(CIFAR, iteration))
         weights[velocity] = layer.weight.item()
     first = 0.01
     assert weights["pytorch"] == pytest.approx(-(first + 0.1 * 0.9), rel=1e-12)
@@ -233,7 +232,7 @@ def test_17_all_training_images_for_64k_iterations():
     pixels, labels = np.zeros((count, 1, 1, 3), np.uint8), np.arange(count)
     train, _ = Images.pair(Dataset("toy", pixels, labels, pixels[:1], labels[:1], 10), CIFAR.normalisation, "cpu")
     batches = Batches(train, CIFAR, 0)
-    drawn = torch.cat([batches.draws(iteration)[0] for iteration in range(CIFAR.iterations)])
+    drawn = torch.cat([draws(batches, iteration)[0] for iteration in range(CIFAR.iterations)])
     times, images = torch.bincount(drawn, minlength=count).unique(return_counts=True)
     assert (times.tolist(), images.tolist()) == ([163, 164], [8_000, 42_000])  # 64,000 x 128 = 163.84 x 50,000
     epochs = drawn[: 163 * count].reshape(163, count)
