@@ -101,6 +101,11 @@ BASE = result("original", 5.0, 5.2, 5.4, tier="smoke")
         (BASE, None, "baseline"),
         (result("dropout", 30.0, tier="smoke"), BASE, "fails: seen"),
         (result("dropout", 8.0, tier="smoke"), BASE, "fails: not seen"),
+        (
+            result("dropout", 60.0, tier="smoke"),
+            result("original", 54.0, tier="smoke"),
+            "fails, but so does original: says nothing",
+        ),
         (result("conv-1x1", 8.0, tier="smoke"), BASE, "worse than original: seen"),
         (result("conv-1x1", 4.0, tier="smoke"), BASE, "worse than original: not seen"),
         (result("conv-1x1", INF, tier="smoke"), BASE, "worse than original: seen"),

@@ -212,6 +212,8 @@ class Summary:
         if claim is None:
             return "baseline" if self.row.baseline is None else ""
         if claim == "fails":
+            if self.fails and baseline is not None and baseline.fails:
+                return f"fails, but so does {self.row.baseline}: says nothing"
             return "fails: seen" if self.fails else "fails: not seen"
         if baseline is None or not baseline.n:
             return f"{claim} than {self.row.baseline}: baseline not run"

@@ -104,10 +104,11 @@ def into_readme(readme, results=None):
 
 def results_block(results=None):
     """Every row that has quick or paper records, with its numbers; rows at a reduced recipe say so."""
-    lines = []
+    lines, of_studies = [], {scale.reduction for scale in studies.SCALES.values()}  # the book's pages show those
     for row in (row for table in (1, 2, 3) for row in paper.rows(table)):
         for tier in ("paper", "quick"):
-            for reduction in (Reduction(), *records.reductions(row, tier, results)):
+            cuts = [cut for cut in records.reductions(row, tier, results) if cut not in of_studies]
+            for reduction in (Reduction(), *cuts):
                 ours, baseline = compared(row, tier, reduction, results)
                 if ours.n:
                     cut = f" at {reduction}" if reduction.name else ""
