@@ -52,12 +52,13 @@ def _execute(source, target, parameters):
     logging.getLogger("papermill").setLevel(logging.ERROR)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.stem}.partial.ipynb")
-    quiet = ["--log-level=ERROR"]  # else each kernel warns that it talks over TCP, to this machine alone
+    quiet = ["--log-level=CRITICAL"]  # else a kernel tells of TCP, to this machine alone, and of its own end
     papermill.execute_notebook(
         source, partial, parameters, kernel_name="python3", cwd=SOURCES, progress_bar=False, extra_arguments=quiet
     )
     partial.replace(target)
-    return "executed the notebook of Table {table}, {row}, {tier} tier".format(**parameters)
+    cut = f", {parameters['reduction']}" if parameters["reduction"] else ""
+    return "executed the notebook of Table {table}, {row}, {tier} tier".format(**parameters) + cut
 
 
 def execute_all(results=None):
