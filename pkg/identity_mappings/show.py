@@ -4,6 +4,9 @@ Each function gives an object that Jupyter, Colab and the book render, Markdown 
 """
 
 import io
+import json
+import statistics
+from pathlib import Path
 
 from . import figures, notebooks, paper, records, tables
 from .protocols import TIERS, Reduction
@@ -186,6 +189,33 @@ def _caption(panel, tier, reduction):
 
 def _tier_words(tier, reduction):
     return f"{tier} tier" + (f", reduced to {reduction}" if reduction.name else "")
+
+
+def benches(folder):
+    """The tables of the benches whose JSON files lie in a folder, each with the device that it was measured on."""
+    parts = []
+    for path in sorted(Path(folder).glob("*.json")):
+        outcome = json.loads(path.read_text())
+        lines = [
+            (
+                result["case"]["name"],
+                result["trainer"],
+                _median_and_range(result["images_per_second"], ",.0f"),
+                _median_and_range(result["ratio"], ".2f"),
+            )
+            for result in outcome["results"]
+        ]
+        rounds = f"{outcome['repeats']} rounds of {outcome['seconds']:g} seconds"
+        parts += [
+            f"{outcome['device']}, {outcome['cores']} cores, torch {outcome['versions']['torch']}; {rounds}; "
+            f"{outcome['data']}. The baseline: {outcome['baseline']}.",
+            grid(("network", "trainer", "images/s, median (range)", "times the baseline, median (range)"), lines),
+        ]
+    return _markdown(*parts) if parts else _markdown("Not measured.")
+
+
+def _median_and_range(values, form):
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 # --- of a table, for the book
