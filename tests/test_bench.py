@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from identity_mappings import UsageError, bench
+from identity_mappings import UsageError, bench, show
 from identity_mappings.__main__ import main
 
 CASE = bench.Case(depth=8, width=4, size=8, batch=16)
@@ -88,3 +88,22 @@ def dies():
 def test_a_process_that_dies_is_one_line(capfd):
     with pytest.raises(UsageError, match="a process of 'doomed' ended by itself"):
         bench.Trainer("doomed", dies, (), 1)
+
+
+def test_a_page_shows_the_benches_of_a_folder(tmp_path):
+    result = {"case": {"name": "ResNet-8"}, "trainer": "ours", "images_per_second": [90.0, 110.0, 100.0]}
+    outcome = {
+        "baseline": "a plain loop",
+        "data": "synthetic images",
+        "device": "a chip",
+        "cores": 2,
+        "seconds": 5.0,
+        "repeats": 3,
+        "versions": {"torch": "2.6"},
+        "results": [result | {"ratio": [1.0, 1.5, 1.25]}],
+    }
+    assert show.benches(tmp_path).data == "Not measured."
+    (tmp_path / "bench.json").write_text(json.dumps(outcome))
+    text = show.benches(tmp_path).data
+    assert "| ResNet-8 | ours | 100 (90 to 110) | 1.25 (1.00 to 1.50) |" in text
+    assert "a chip, 2 cores, torch 2.6; 3 rounds of 5 seconds; synthetic images. The baseline: a plain loop." in text
