@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from identity_mappings.counts import activation_bytes, count
-from identity_mappings.networks import cifar_spec
+from identity_mappings.networks import cifar_spec, imagenet_spec
 from identity_mappings.norm import set_group
 
 
@@ -24,6 +24,17 @@ def test_counts_of_a_small_network_by_hand():
     counts = count(cifar_spec(8), (8, 8))
     assert counts.elements == sum(out * places for _, out, places in convs)
     assert counts.macs == sum(9 * into * out * places for into, out, places in convs) + 64 * 10
+
+
+def test_multiply_adds_of_a_net_with_zero_padded_shortcuts():
+    # stem 3x3 from 3 to 16 on 8x8; a unit of two convs at each of three sizes; a linear layer
+    stem = 9 * 3 * 16 * 64
+    units = 2 * 9 * 16 * 16 * 64 + 9 * (16 * 32 + 32 * 32) * 16 + 9 * (32 * 64 + 64 * 64) * 4
+    assert count(cifar_spec(8), (8, 8)).macs == stem + units + 64 * 10
+
+
+def test_multiply_adds_of_resnet_152_are_those_of_its_paper():
+    assert count(imagenet_spec(152), (224, 224)).macs == pytest.approx(11.3e9, rel=0.01)  # He et al. 2015, Table 1
 
 
 def kept(spec, batch, precision):

@@ -58,5 +58,5 @@ def test_cost_of_depth_is_a_line_through_what_units_cost():
     assert d.cost_of_depth() == 0
     # one more unit in each of three stages: 1x1, 3x3, 1x1 of widths 16, 32, 64 on maps of 32, 16 and 8
     unit = sum((4 * w * w + 9 * w * w + 4 * w * w) * (32 * 16 // w) ** 2 for w in (16, 32, 64))
-    costs = [d.multiply_adds(d.bottlenecks(depth), (32, 32)) for depth in (29, 38)]
+    costs = [d.count(d.bottlenecks(depth)).macs for depth in (29, 38)]
     assert costs[1] - costs[0] == unit

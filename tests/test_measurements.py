@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from identity_mappings import ORDERS, UsageError, cifar_resnet, imagenet_resnet, shortcut
-from identity_mappings.measurements import columns, measure, multiply_adds
+from identity_mappings import ORDERS, UsageError, cifar_resnet, shortcut
+from identity_mappings.measurements import columns, measure
 from identity_mappings.norm import set_group
 from identity_mappings.orders import order
 from identity_mappings.training.state import State
@@ -123,7 +123,6 @@ def test_nothing_of_the_network_changes(kind, grads):
     net.units[2].residual[0].weight.requires_grad_(False)
     before, pixels = everything(net), images.clone()
     measure(net, images, labels)
-    multiply_adds(net, (8, 8))
     same(before, everything(net))
     assert torch.equal(images, pixels) and not images.requires_grad
 
@@ -172,16 +171,3 @@ def test_bn_groups_are_those_of_the_run():
 def test_a_network_without_units_is_refused():
     with pytest.raises(UsageError, match="Residual Units can be measured; got a Linear"):
         measure(nn.Linear(3, 2), torch.zeros(1, 3), torch.tensor([0]))
-
-
-def test_multiply_adds_by_hand():
-    # stem 3x3 from 3 to 16 on 8x8; a unit of two convs at each of three sizes; a linear layer. Zero-padded shortcuts.
-    stem = 9 * 3 * 16 * 64
-    units = 2 * 9 * 16 * 16 * 64 + 9 * (16 * 32 + 32 * 32) * 16 + 9 * (32 * 64 + 64 * 64) * 4
-    assert multiply_adds(cifar_resnet(8), (8, 8)) == stem + units + 64 * 10
-
-
-def test_multiply_adds_of_resnet_152_are_those_of_its_paper():
-    with torch.device("meta"):
-        net = imagenet_resnet(152)
-    assert multiply_adds(net, (224, 224)) == pytest.approx(11.3e9, rel=0.01)  # He et al. 2015, Table 1

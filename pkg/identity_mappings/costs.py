@@ -4,7 +4,7 @@ import statistics
 from dataclasses import dataclass
 
 from . import paper, records
-from .measurements import multiply_adds
+from .counts import count
 from .protocols import TIERS, Reduction
 from .runs import plan
 
@@ -68,7 +68,7 @@ def _by_device(row, tier, reduction, results):
     if not finished:
         return
     recipe = plan([row], tier, [0], reduction)[0].recipe
-    adds = multiply_adds(recipe.network.build(), SIZES[recipe.dataset], recipe.network.channels)
+    adds = count(recipe.network, SIZES[recipe.dataset]).macs
     for device, precision in dict.fromkeys((record["device"], record["precision"]) for record in finished):
         here = [r["device_seconds"] for r in finished if (r["device"], r["precision"]) == (device, precision)]
         seconds, iterations = statistics.median(here), recipe.protocol.iterations

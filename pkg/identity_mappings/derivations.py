@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .measurements import multiply_adds
+from .counts import count
 from .networks import cifar_spec, initialise
 from .orders import order
 from .shortcuts import Shortcut, shortcut
@@ -121,13 +121,12 @@ def only_grows(units=20):
 
 def cost_of_depth(depths=(29, 56, 110, 164)):
     """How far the multiply-adds of pre-activation bottleneck nets are from a straight line in their depth, relative."""
-    costs = [multiply_adds(bottlenecks(depth), (32, 32)) for depth in depths]
+    costs = [count(bottlenecks(depth)).macs for depth in depths]
     slope = (costs[-1] - costs[0]) / (depths[-1] - depths[0])
     fitted = [costs[0] + slope * (depth - depths[0]) for depth in depths]
     return max(abs(cost - fit) / cost for cost, fit in zip(costs, fitted, strict=True))
 
 
 def bottlenecks(depth):
-    """A pre-activation bottleneck net of that depth, without values: its shapes are enough to count by."""
-    with torch.device("meta"):
-        return cifar_spec(depth, branch="bottleneck", order="full pre-activation").build()
+    """The specification of a pre-activation bottleneck net of that depth."""
+    return cifar_spec(depth, branch="bottleneck", order="full pre-activation")

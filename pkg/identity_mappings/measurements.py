@@ -1,4 +1,4 @@
-"""What section 4.2 looks at inside a network: responses, truncation and gradients, unit by unit; and what a pass costs.
+"""What section 4.2 looks at inside a network: responses, truncation and gradients, unit by unit.
 
     for each in measure(network, images, labels):
         print(each.unit, each.negative, each.gradient)
@@ -90,23 +90,6 @@ def untouched(network):
     devices = {tensor.device for tensor in (*network.parameters(), *network.buffers())}
     with torch.random.fork_rng([device for device in devices if device.type == "cuda"]):
         yield {name: buffer.clone() for name, buffer in network.named_buffers()}
-
-
-def multiply_adds(network, size, channels=3):
-    """Multiplications with a weight for one image of `size` (h, w): of convolutions and linear layers, BN left out."""
-    counted = 0
-
-    def count(layer, arguments, output):
-        nonlocal counted
-        counted += output[0].numel() // layer.weight.shape[0] * layer.weight.numel()
-
-    # without padding a conv multiplies by fewer weights at the border; as usual, the padding's zeros are counted
-    with ExitStack() as hooks, untouched(network) as buffers, torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                hooks.enter_context(_removed(module.register_forward_hook(count)))
-        functional_call(network, buffers, next(network.parameters()).new_zeros(2, channels, *size))
-    return counted
 
 
 @contextmanager
