@@ -3,7 +3,7 @@
 import statistics
 from dataclasses import dataclass
 
-from . import paper, records
+from . import grids, paper, records
 from .counts import count
 from .protocols import TIERS, Reduction
 from .runs import plan
@@ -55,11 +55,10 @@ def costs(results=None):
     """A `Cost` for each row of the tables, tier, reduction and device that has finished runs, trained rows once."""
     found = {}
     for row in (row for table in paper.TABLES for row in paper.rows(table)):
-        for tier in TIERS:
-            for reduction in (Reduction(), *records.reductions(row, tier, results)):
-                for made in _by_device(row, tier, reduction, results):
-                    recipe = records.recipe_hash(plan([row], tier, [0], reduction)[0].recipe)
-                    found.setdefault((recipe, made.device, made.precision), made)
+        for tier, reduction in records.settings([row], results):
+            for made in _by_device(row, tier, reduction, results):
+                recipe = records.recipe_hash(plan([row], tier, [0], reduction)[0].recipe)
+                found.setdefault((recipe, made.device, made.precision), made)
     return list(found.values())
 
 
@@ -85,9 +84,8 @@ def duration(seconds):
 
 def published():
     """The paper's durations as a Markdown table, with the GPU hours that they add up to."""
-    lines = ["| network | the paper | GPU hours in all |", "|---|---|--:|"]
-    lines += [f"| {each.network} | {each.words} | {each.hours * each.gpus:,.0f} |" for each in PUBLISHED]
-    return "\n".join(lines)
+    lines = [(each.network, each.words, f"{each.hours * each.gpus:,.0f}") for each in PUBLISHED]
+    return grids.markdown(("network", "the paper", "GPU hours in all"), lines, right=1)
 
 
 def markdown(results=None):
@@ -99,15 +97,11 @@ def markdown(results=None):
         if not made:
             parts.append("Not run.")
             continue
-        lines = [
-            "| row | n | device | a run | an iteration, seconds | multiply-adds an image, millions |",
-            "|---|---|---|--:|--:|--:|",
-        ]
+        lines = []
         for cost in made:
             cut = f", {cost.reduction}" if cost.reduction.name else ""
-            lines.append(
-                f"| Table {cost.row.table}, `{cost.row.id}`{cut} | {cost.n} | {cost.device}, {cost.precision} "
-                f"| {duration(cost.seconds)} | {cost.each:.3f} | {cost.multiply_adds / 1e6:,.1f} |"
-            )
-        parts.append("\n".join(lines))
+            about = (f"Table {cost.row.table}, `{cost.row.id}`{cut}", cost.n, f"{cost.device}, {cost.precision}")
+            lines.append((*about, duration(cost.seconds), f"{cost.each:.3f}", f"{cost.multiply_adds / 1e6:,.1f}"))
+        header = ("row", "n", "device", "a run", "an iteration, seconds", "multiply-adds an image, millions")
+        parts.append(grids.markdown(header, lines, right=3))
     return "\n\n".join(parts)
