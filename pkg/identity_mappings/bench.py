@@ -338,6 +338,7 @@ def bench(depths, runs, precisions, seconds, repeats, batch, size, width, device
         "baseline": BASELINE,
         "data": f"{IMAGES} synthetic images",
         "device": device_name(device),
+        "device_type": device,
         "cores": cores,
         "seconds": seconds,
         "repeats": repeats,

@@ -192,8 +192,7 @@ def _tier_words(tier, reduction):
 def benches(folder):
     """The tables of the benches whose JSON files lie in a folder, each with the device that it was measured on."""
     parts = []
-    for path in sorted(Path(folder).glob("*.json")):
-        outcome = json.loads(path.read_text())
+    for outcome in _outcomes(folder):
         lines = [
             (
                 result["case"]["name"],
@@ -212,6 +211,33 @@ def benches(folder):
             ),
         ]
     return _markdown(*parts) if parts else _markdown("Not measured.")
+
+
+def bench_chart(folder):
+    """The same benches as one picture, with their numbers as its text and as CSV; see `plots.bench`."""
+    from . import pictures, plots
+
+    outcomes = _outcomes(folder)
+    if not outcomes:
+        return _markdown("Not measured.")
+    said, lines = ["Images per second as a multiple of the baseline's, median and range of the rounds."], []
+    for outcome in outcomes:
+        for result in outcome["results"]:
+            ratio = result["ratio"]
+            place = result["case"]["name"], outcome["device"], result["trainer"]
+            shares = result["share_of_byte_floor"], result["share_of_arithmetic_floor"]
+            known = plots.has_floors(outcome)
+            lines.append((*place, statistics.median(ratio), min(ratio), max(ratio), *(shares if known else ("", ""))))
+            if result["trainer"] != "baseline":
+                floors = ", of the byte floor {:.0%}, of the arithmetic floor {:.0%}".format(*shares) if known else ""
+                said.append(f"{', '.join(place)}: {_median_and_range(ratio, '.2f')}{floors}.")
+    header = ("network", "device", "trainer", "times the baseline", "smallest", "largest", "of bytes", "of arithmetic")
+    data = dict(zip(header, zip(*lines, strict=True), strict=True))
+    return pictures.Picture(plots.bench(outcomes), " ".join(said), data, "bench")
+
+
+def _outcomes(folder):
+    return [json.loads(path.read_text()) for path in sorted(Path(folder).glob("*.json"))]
 
 
 def _median_and_range(values, form):
