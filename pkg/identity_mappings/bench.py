@@ -27,10 +27,10 @@ from .data.batches import Images
 from .errors import UsageError, choose
 from .networks import cifar_spec
 from .protocols import CIFAR
+from .training import memory
 from .training.capture import faster
 from .training.loop import be_exact, device_name, stream
 from .training.many import cores as cores_of
-from .training.memory import free
 from .training.step import PRECISIONS, Step
 
 BASELINE = (
@@ -317,7 +317,7 @@ def bench(depths, runs, precisions, seconds, repeats, batch, size, width, device
     """Measure, print the table, and return all of it as plain JSON types. Raises UsageError as `checked` does."""
     cores = cores_of()
     runs = runs or ((1, 2, 3, 5) if device == "cuda" else tuple(sorted({1, cores})))
-    available = free(device) or _free_memory()
+    available = memory.free(device) or memory.main()
     cases = checked(depths, runs, precisions, seconds, repeats, batch, size, width, device, cores, available)
     say(f"baseline: {BASELINE}")
     say(f"{device_name(device)}, {cores} cores, torch {torch.__version__}; synthetic images, batches of {batch}")
@@ -351,15 +351,6 @@ def bench(depths, runs, precisions, seconds, repeats, batch, size, width, device
         "passes": PASSES,
         "results": results,
     }
-
-
-def _free_memory():
-    """Bytes of main memory that can be had; without /proc, infinitely many, so that nothing is refused."""
-    try:
-        with open("/proc/meminfo") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return float("inf")
 
 
 def write(path, outcome):
