@@ -166,3 +166,24 @@ def test_an_outcome_says_what_kind_of_device_it_is_of(tmp_path):
     old = outcome_of("a chip", "cpu", [])
     del old["device_type"]
     assert not plots.has_floors(old) and plots.has_floors(outcome_of("a card", "cuda", []))
+
+
+def test_the_aims_are_held_against_what_two_cores_did(tmp_path):
+    """One that is reached, one that is not, one measured on more cores, one on CUDA: the last two count for nothing."""
+    narrow, ratios = {"case": {"name": "ResNet-110, 8 channels, 16 x 16"}}, [1.75, 2.5, 1.5]
+    usual = {"case": {"name": "ResNet-110, 32 x 32"}, "trainer": "ours, fp32, R = 1", "ratio": [1.0, 1.25, 1.25]}
+    found = {
+        "small": outcome_of("a chip", "cpu", [narrow | {"trainer": "ours, bf16, R = 2", "ratio": ratios}, usual]),
+        "large": outcome_of("a chip", "cpu", [narrow | {"trainer": "ours, fp32, R = 2", "ratio": [3.0]}])
+        | {"cores": 4},
+        "card": outcome_of("a card", "cuda", [usual | {"trainer": "ours, bf16, R = 1", "ratio": [9.0]}]),
+    }
+    found["large"]["cores"] = 4
+    for name, outcome in found.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(outcome))
+    assert show.aims(tmp_path).data.splitlines()[2:] == [
+        "| ResNet-110, 32 x 32 | ours, fp32, R = 1 | 1.15 | 1.25 (1.00 to 1.25) | yes |",
+        "| ResNet-110, 32 x 32 | ours, bf16, R = 1 | 1.5 | not measured |  |",
+        "| ResNet-110, 8 channels, 16 x 16 | ours, fp32, R = 2 | 2 | not measured |  |",
+        "| ResNet-110, 8 channels, 16 x 16 | ours, bf16, R = 2 | 2 | 1.75 (1.50 to 2.50) | no |",
+    ]

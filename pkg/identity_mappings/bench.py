@@ -63,6 +63,15 @@ class Case:
         return f"ResNet-{self.depth}{width}, {self.size} x {self.size}"
 
 
+# What the trainer is to reach on a CPU of two cores: case, trainer, times the baseline at least.
+AIMS = (
+    (Case(110, 16, 32, 128), "ours, fp32, R = 1", 1.15),
+    (Case(110, 16, 32, 128), "ours, bf16, R = 1", 1.5),
+    (Case(110, 8, 16, 128), "ours, fp32, R = 2", 2.0),
+    (Case(110, 8, 16, 128), "ours, bf16, R = 2", 2.0),
+)
+
+
 def dataset(size, n=IMAGES):
     """Random images (n, size, size, 3) of ten classes: how fast a net trains does not depend on what it sees."""
     random = np.random.default_rng(0)

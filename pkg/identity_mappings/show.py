@@ -236,6 +236,43 @@ def bench_chart(folder):
     return pictures.Picture(plots.bench(outcomes), " ".join(said), data, "bench")
 
 
+def aims(folder):
+    """What the trainer was to reach on two CPU cores, and whether the benches of the folder say that it does."""
+    from . import bench
+
+    header, lines = ("network", "trainer", "aim", "measured, median (range)", "reached"), []
+    measured = [
+        result
+        for outcome in _outcomes(folder)
+        if outcome["cores"] == 2 and outcome.get("device_type", "cpu") == "cpu"
+        for result in outcome["results"]
+    ]
+    for case, trainer, least in bench.AIMS:
+        ratios = [r["ratio"] for r in measured if (r["case"]["name"], r["trainer"]) == (str(case), trainer)]
+        found = [(_median_and_range(ratio, ".2f"), statistics.median(ratio) >= least) for ratio in ratios]
+        for words, reached in found or [("not measured", None)]:
+            lines.append((case, trainer, f"{least:g}", words, {True: "yes", False: "no", None: ""}[reached]))
+    return _markdown(grids.markdown(header, lines))
+
+
+def precisions(folder):
+    """Rows of Table 2 by the precision that they were trained in: records in a folder for each precision."""
+    from .training.step import PRECISIONS
+
+    rows, folders = paper.rows(2), {name: Path(folder, name) for name in PRECISIONS}
+    lines = []
+    for tier, reduction in dict.fromkeys(s for each in folders.values() for s in records.settings(rows, each)):
+        for row in rows:
+            found = [records.summary(row, tier, reduction, each) for each in folders.values()]
+            if any(each.n for each in found):
+                lines.append((row.case, _tier_words(tier, reduction), *found))
+    if not lines:
+        return _markdown("Not measured.")
+    header = ("case", "recipe", *(f"`{name}`" for name in PRECISIONS))
+    note = "Test error in percent: the median of n runs, their mean ± standard deviation in brackets."
+    return _markdown(grids.markdown(header, lines), note)
+
+
 def _outcomes(folder):
     return [json.loads(path.read_text()) for path in sorted(Path(folder).glob("*.json"))]
 
