@@ -83,14 +83,23 @@ def completed(run, outcome):
 
 def store(run, record, results=None):
     """Write a completed record to the run's place; returns it."""
+    return write_json(run.record_path(results), record)
+
+
+def write_json(path, record):
+    """Write a record to a file, a line a key; returns it."""
     lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
-    write_atomically(run.record_path(results), f"{{\n{lines}\n}}\n".encode())
+    write_atomically(path, f"{{\n{lines}\n}}\n".encode())
     return record
 
 
 def read(run, results=None):
     """The run's record, or None where it has none. Raises UsageError for one that is damaged or of another recipe."""
-    path = run.record_path(results)
+    return read_json(run.record_path(results), run)
+
+
+def read_json(path, run):
+    """The record of the run that lies at `path`; see `read`."""
     try:
         record = json.loads(path.read_text())
         found, seed = record["recipe_hash"], record["seed"]
