@@ -400,8 +400,8 @@ CLAIMS = (
         "overfitting",
         "5",
         "On ImageNet the original ResNet-200 overfits, and the pre-activation one does not.",
-        "Table 5",
-        missing="ImageNet runs, Table 5",
+        "[Table 5](table-5.md)",
+        missing="ImageNet runs",
     ),
     Claim(
         "cost",

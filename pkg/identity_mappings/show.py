@@ -9,6 +9,7 @@ import statistics
 from pathlib import Path
 
 from . import figures, notebooks, paper, records, tables
+from .counts import parameters
 from .protocols import TIERS, Reduction
 from .rows import FAIL_ABOVE
 from .runs import place
@@ -230,6 +231,7 @@ def published(table):
         "figure": lambda row: row.figure.replace(" ", "\N{NO-BREAK SPACE}"),
         "on shortcut": lambda row: row.on_shortcut,
         "on F": lambda row: row.on_residual,
+        "parameters": lambda row: f"{parameters(row.networks['']) / 1e6:.1f} M" if table == 4 else "",
         "error, %": lambda row: row.published,
         "remark": lambda row: row.remark,
     }
@@ -245,6 +247,42 @@ def cited():
     return _markdown(
         grid(("data", "method", "error, %"), [(labels[c.dataset], c.method, c.error) for c in paper.CITED])
     )
+
+
+def imagenet():
+    """Table 5 as the paper prints it, then what its text adds; none of it was run here."""
+    lines = [
+        (
+            row.method,
+            row.augmentation or "not said",
+            *(f"{side}x{side}" for side in row.crops),
+            *(f"{error:.1f}" for error in (row.top1, row.top5)),
+            row.remark if row.network is None else "not run",
+        )
+        for row in (*paper.TABLE_5, *paper.SECTION_5)
+    ]
+    header = ("method", "augmentation", "train crop", "test crop", "top-1, %", "top-5, %", "ours")
+    return _markdown(grid(header, lines), "The last two lines stand in the text of section 5.")
+
+
+def imagenet_contrasts():
+    """The pairs of results on ImageNet that differ in one thing, by what it is, with the difference in points."""
+    lines = []
+    rows = [(*_choices_of(row), row) for row in (*paper.TABLE_5, *paper.SECTION_5) if row.network]
+    for position, (*one, first) in enumerate(rows):
+        for *other, second in rows[position + 1 :]:
+            apart = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
+            if len(apart) == 1:
+                ((before, after),) = apart
+                same = ", ".join(a for a, b in zip(one, other, strict=True) if a == b and a)
+                gaps = (f"{second.top1 - first.top1:+.1f}", f"{second.top5 - first.top5:+.1f}")
+                lines.append((f"{before} → {after}", same, *gaps))
+    return _markdown(grid(("change", "with", "top-1, points", "top-5, points"), lines))
+
+
+def _choices_of(row):
+    """Net, unit, augmentation and test crop, in words."""
+    return (f"ResNet-{row.network.depth}", row.network.order, row.augmentation, f"tested at {row.crops[1]}")
 
 
 def tier(table, tier):
@@ -316,5 +354,6 @@ def progress():
         counts = [sum(bool(records.runs_of(row, tier)) for row in rows) for tier in TIERS]
         reduced = sum(any(records.reductions(row, tier) for tier in TIERS) for row in rows)
         lines.append((f"Table {table}", len(rows), *(count or "not run" for count in counts), reduced or "not run"))
+    lines.append(("Table 5", sum(row.network is not None for row in paper.TABLE_5), *["not run"] * (len(TIERS) + 1)))
     header = ("", "rows", *(f"{tier} tier" for tier in TIERS), "at a reduced recipe")
     return _markdown(grid(header, lines))
