@@ -8,7 +8,7 @@ import json
 import statistics
 from pathlib import Path
 
-from . import figures, notebooks, paper, records, tables
+from . import figures, ledger, notebooks, paper, records, tables
 from .counts import parameters
 from .protocols import TIERS, Reduction
 from .rows import FAIL_ABOVE
@@ -309,6 +309,29 @@ def study(name):
         parts += [f"**{tables.title(name, tier, reduction)}**", tables.markdown(name, tier, reduction)]
         parts.append(tables.note(name, tier))
     return _markdown(*parts) if parts else _markdown("Not run.")
+
+
+def convergence():
+    """Table 3's pairs at the end of training: both units' loss and test error, medians, in each tier that has both."""
+    lines = []
+    for ours in (row for row in paper.rows(3) if row.baseline):
+        pair = figures.Figure("", "", "", ((3, ours.baseline), (3, ours.id)))
+        for tier, reduction in pair.settings():
+            found = pair.summaries(tier, reduction)
+            losses, errors = ([_median_of(what, each) for each in found] for what in (ledger.FINAL_LOSS, ledger.ERROR))
+            seen = "yes" if losses[1] > losses[0] and errors[1] < errors[0] else "no"
+            numbers = (*(f"{loss:.3f}" for loss in losses), *(f"{error:.2f}" for error in errors))
+            name = f"`{ours.id}`, {_tier_words(tier, reduction)}"
+            lines.append((name, min(each.n for each in found), *numbers, seen))
+    header = (
+        *("pair", "n", "loss, original", "loss, pre-activation", "error, %, original", "error, %, pre-activation"),
+        "higher loss and lower error",
+    )
+    return _markdown(grid(header, lines)) if lines else _markdown("Not run: no pair has both of its runs in one tier.")
+
+
+def _median_of(quantity, summary):
+    return statistics.median(map(quantity.of, summary.records))
 
 
 def search(name):
