@@ -5,7 +5,7 @@ from collections import Counter
 import filelock
 
 from . import data as datasets
-from . import evaluation, foreign, paper, records, runs, studies, tables, watching
+from . import evaluation, foreign, grids, paper, records, runs, studies, tables, watching
 from . import weights as weights_files
 from .data import cifar
 from .errors import UsageError
@@ -200,9 +200,7 @@ def status(table=None):
                 cut = ["not run"] * len(TIERS)
                 cut[TIERS.index(tier)] = counted(row, tier, reduction)
                 lines.append((str(row.table), f"{row.id} at {reduction}", *("" if c == "not run" else c for c in cut)))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print("\n".join(grids.plain(lines)))
     for tier, row in following.items():
         print(f"next in the {tier} tier: invoke reproduce --table {row.table} --row {row.id} --tier {tier}")
 

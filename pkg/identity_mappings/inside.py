@@ -6,7 +6,7 @@ Where a row was watched with several seeds, a line is the median over them, unit
 import statistics
 from itertools import zip_longest
 
-from . import paper, records, watching
+from . import grids, paper, records, watching
 from .pictures import COLOURS, FAINT, MARKS, Picture, figure, plain
 from .protocols import TIERS, Reduction
 
@@ -16,15 +16,17 @@ UNITS = {"original": "original", "pre-activation": "full pre-activation"}  # in 
 
 
 def settings(results=None):
-    """[(tier, reduction)] in which any of the rows was watched, nearest to the paper and most rows first."""
+    """[(tier, reduction)] in which any of the rows was watched: most rows first, then nearest to the paper."""
     rows = [_row(net, unit) for net in NETS for unit in UNITS]
-    found = {}
-    for tier in reversed(TIERS):
-        for cut in (Reduction(), *dict.fromkeys(cut for row in rows for cut in records.reductions(row, tier, results))):
-            watched = sum(watching.seen(row, tier, cut, results).n > 0 for row in rows)
-            if watched:
-                found[tier, cut] = watched
-    return sorted(found, key=lambda setting: -found[setting])
+
+    def watched(*of):
+        return watching.seen(*of).n > 0
+
+    def rank(setting):
+        tier, cut = setting
+        return -sum(watched(row, *setting, results) for row in rows), -TIERS.index(tier), cut != Reduction()
+
+    return sorted(records.settings(rows, results, watched), key=rank)
 
 
 def seen(net, unit, results=None):
@@ -136,7 +138,7 @@ def course(results=None):
             errors = [record["test_error"] for record in found.records]
             lines.append((net, UNITS[unit], found.n, *cells, f"{statistics.median(errors):.1f}"))
     header = ("net", "unit", "n", *map(_moment, watching.MOMENTS), "test error at the end, %")
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in (header, ["---"] * len(header), *lines))
+    return grids.markdown(header, lines)
 
 
 def _moment(share):

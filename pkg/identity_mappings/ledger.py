@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from . import derivations, paper, records, watching
-from .protocols import TIERS, Reduction
+from . import derivations, grids, paper, records, watching
+from .protocols import Reduction
 from .rows import FAIL_ABOVE
 
 
@@ -141,8 +141,8 @@ def _decided(relation, distances):
     elif any(not math.isfinite(distance) for distance in distances):
         return "underpowered"
     else:
-        half = records._quantile(len(distances)) * statistics.stdev(distances) / math.sqrt(len(distances))
-        low, high = statistics.mean(distances) - half, statistics.mean(distances) + half
+        mean, half = records.interval(distances)
+        low, high = mean - half, mean + half
     if relation == "near":
         if max(abs(low), abs(high)) <= records.RESOLUTION:
             return "holds"
@@ -188,13 +188,14 @@ class Claim:
     def verdicts(self, results=None):
         """{"paper tier": its Verdict, and that of each smaller tier and reduction in which anything was run}."""
         found = {"paper tier": self.verdict("paper", results=results)}
-        for tier in (tier for tier in TIERS if tier != "paper"):
-            rows = [paper.rows(each.table, [each.row])[0] for each in self.comparisons]
-            cuts = dict.fromkeys(cut for row in rows for cut in records.reductions(row, tier, results))
-            for cut in (Reduction(), *(cut for cut in cuts if not (self.of_depth and cut.depth))):
-                one = self.verdict(tier, cut, results)
-                if one != NOT_RUN:
-                    found[f"{tier} tier" + (f" at {cut}" if cut.name else "")] = one
+        rows = [paper.rows(each.table, [each.row])[0] for each in self.comparisons]
+        summaries = dict.fromkeys(each.quantity.summary for each in self.comparisons)
+        for tier, cut in records.settings(rows, results, lambda *of: any(summary(*of).n for summary in summaries)):
+            if tier == "paper" or (self.of_depth and cut.depth):
+                continue
+            one = self.verdict(tier, cut, results)
+            if one != NOT_RUN:
+                found[f"{tier} tier" + (f" at {cut}" if cut.name else "")] = one
         return found
 
 
@@ -460,9 +461,8 @@ def said(claim, results=None):
 
 def markdown(results=None):
     """The ledger as a Markdown table, in the order of the paper."""
-    lines = [("section", "claim", "evidence", "verdict"), ("---",) * 4]
-    lines += [(claim.section, claim.words, evidence(claim), said(claim, results)) for claim in CLAIMS]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    lines = [(claim.section, claim.words, evidence(claim), said(claim, results)) for claim in CLAIMS]
+    return grids.markdown(("section", "claim", "evidence", "verdict"), lines)
 
 
 def counted(results=None):

@@ -8,17 +8,11 @@ import json
 import statistics
 from pathlib import Path
 
-from . import figures, ledger, notebooks, paper, records, tables
+from . import figures, grids, ledger, notebooks, paper, records, tables
 from .counts import parameters
 from .protocols import TIERS, Reduction
 from .rows import FAIL_ABOVE
 from .runs import place
-
-
-def grid(header, lines):
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *lines]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def _markdown(*parts):
@@ -73,7 +67,7 @@ def recipe(runs):
         ("momentum, weight decay", f"{protocol.momentum:g}, {protocol.weight_decay:g}"),
         ("augmentation", " and ".join(augmentation) or "none"),
     ]
-    return _markdown(grid(("recipe", ""), lines))
+    return _markdown(grids.markdown(("recipe", ""), lines))
 
 
 def _settings(shortcut):
@@ -100,7 +94,11 @@ def provenance(table, row, tier, reduction=""):
         )
         for record in found
     ]
-    return _markdown(grid(("variant", *header) if several else header, lines)) if lines else _markdown("Not run.")
+    return (
+        _markdown(grids.markdown(("variant", *header) if several else header, lines))
+        if lines
+        else _markdown("Not run.")
+    )
 
 
 def _short(commit):
@@ -210,7 +208,9 @@ def benches(folder):
         parts += [
             f"{outcome['device']}, {outcome['cores']} cores, torch {outcome['versions']['torch']}; {rounds}; "
             f"{outcome['data']}. The baseline: {outcome['baseline']}.",
-            grid(("network", "trainer", "images/s, median (range)", "times the baseline, median (range)"), lines),
+            grids.markdown(
+                ("network", "trainer", "images/s, median (range)", "times the baseline, median (range)"), lines
+            ),
         ]
     return _markdown(*parts) if parts else _markdown("Not measured.")
 
@@ -238,14 +238,14 @@ def published(table):
     kept = {name: cell for name, cell in columns.items() if any(str(cell(row)) for row in rows)}
     failing = any(row.published.fails for row in rows)
     note = f"*fail* is what the paper prints for a test error above {FAIL_ABOVE:.0f} %." if failing else ""
-    return _markdown(grid(kept, [[cell(row) for cell in kept.values()] for row in rows]), note)
+    return _markdown(grids.markdown(kept, [[cell(row) for cell in kept.values()] for row in rows]), note)
 
 
 def cited():
     """The other methods' results that Table 4 quotes."""
     labels = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
     return _markdown(
-        grid(("data", "method", "error, %"), [(labels[c.dataset], c.method, c.error) for c in paper.CITED])
+        grids.markdown(("data", "method", "error, %"), [(labels[c.dataset], c.method, c.error) for c in paper.CITED])
     )
 
 
@@ -262,7 +262,7 @@ def imagenet():
         for row in (*paper.TABLE_5, *paper.SECTION_5)
     ]
     header = ("method", "augmentation", "train crop", "test crop", "top-1, %", "top-5, %", "ours")
-    return _markdown(grid(header, lines), "The last two lines stand in the text of section 5.")
+    return _markdown(grids.markdown(header, lines), "The last two lines stand in the text of section 5.")
 
 
 def imagenet_contrasts():
@@ -277,7 +277,7 @@ def imagenet_contrasts():
                 same = ", ".join(a for a, b in zip(one, other, strict=True) if a == b and a)
                 gaps = (f"{second.top1 - first.top1:+.1f}", f"{second.top5 - first.top5:+.1f}")
                 lines.append((f"{before} → {after}", same, *gaps))
-    return _markdown(grid(("change", "with", "top-1, points", "top-5, points"), lines))
+    return _markdown(grids.markdown(("change", "with", "top-1, points", "top-5, points"), lines))
 
 
 def _choices_of(row):
@@ -327,7 +327,11 @@ def convergence():
         *("pair", "n", "loss, original", "loss, pre-activation", "error, %, original", "error, %, pre-activation"),
         "higher loss and lower error",
     )
-    return _markdown(grid(header, lines)) if lines else _markdown("Not run: no pair has both of its runs in one tier.")
+    return (
+        _markdown(grids.markdown(header, lines))
+        if lines
+        else _markdown("Not run: no pair has both of its runs in one tier.")
+    )
 
 
 def _median_of(quantity, summary):
@@ -351,14 +355,8 @@ def search(name):
 
 
 def _settings_run(name):
-    """[(tier, reduction)] in which any row of a study has been run, small tiers first."""
-    rows = paper.rows(name)
-    return [
-        (tier, reduction)
-        for tier in TIERS
-        for reduction in (Reduction(), *dict.fromkeys(r for row in rows for r in records.reductions(row, tier)))
-        if any(records.runs_of(row, tier, reduction) for row in rows if place(row, "")[0] == row)
-    ]
+    """[(tier, reduction)] in which a study has been run; rows that it shares with the tables say nothing of that."""
+    return records.settings([row for row in paper.rows(name) if place(row, "")[0] == row])
 
 
 def _links(rows, tier, reduction):
@@ -379,4 +377,4 @@ def progress():
         lines.append((f"Table {table}", len(rows), *(count or "not run" for count in counts), reduced or "not run"))
     lines.append(("Table 5", sum(row.network is not None for row in paper.TABLE_5), *["not run"] * (len(TIERS) + 1)))
     header = ("", "rows", *(f"{tier} tier" for tier in TIERS), "at a reduced recipe")
-    return _markdown(grid(header, lines))
+    return _markdown(grids.markdown(header, lines))
