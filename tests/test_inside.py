@@ -46,12 +46,14 @@ def test_without_records_every_line_says_so(tmp_path):
 def test_what_is_said_follows_from_the_records(put, shallow, deep, rarer, deeper):
     put("cifar10-164-original", *shallow)
     folder = put("cifar10-1001-original", *deep)
-    one, other = inside.said(folder).splitlines()
+    one, other, stage = inside.said(folder).splitlines()
     first, last = (100 * (share + 0.1) for share in shallow)
     assert f"from {first:.1f} % before training to {last:.1f} % at its end" in one and one.endswith(
         f": {rarer}, n = 1."
     )
     assert f"{100 * (deep[1] + 0.1):.1f} % at the end, against {last:.1f} %: {deeper}, n = 1." in other
+    ends = [f"from {100 * (first + 0.2):.1f} to {100 * (last + 0.2):.1f} % in" for first, last in (shallow, deep)]
+    assert f"{ends[0]} ResNet-164, {ends[1]} ResNet-1001." in stage
     (claim,) = [each for each in ledger.CLAIMS if each.id == "truncation"]
     found = {tier: str(verdict) for tier, verdict in claim.verdicts(folder).items()}
     assert found == {"paper tier": "not yet run", "smoke tier": f"{deeper}, n = 1"}
@@ -67,7 +69,10 @@ def test_lines_are_medians_over_seeds(put):
     picture = inside.truncation(folder)
     assert picture.data["ResNet-164, after 300 iterations"] == pytest.approx([20.0, 30.0, 40.0])
     assert "ResNet-164: on average 60 percent at first and 30 at the end." in picture.alt
-    assert "| ResNet-164 | original | 3 | 60.0 |  |  |  | 30.0 | 51.0 |" in inside.course(folder)
+    table = inside.course(folder)
+    assert "| ResNet-164 | original | all | 3 | 60.0 |  |  |  | 30.0 | 51.0 |" in table
+    assert "| ResNet-164 | original | 2 | 3 | 60.0 |  |  |  | 30.0 | 51.0 |" in table
+    assert "| ResNet-164 | original | 3 | 3 | 70.0 |  |  |  | 40.0 | 51.0 |" in table
     assert inside.provenance(folder).count("ResNet-164, original, seed") == 3
 
 

@@ -123,22 +123,31 @@ def _panels(series, alt, name, ylabel, log=False):
 
 
 def course(results=None):
-    """The mean over units of what is truncated, as training goes on: a Markdown table, a line a net and unit."""
+    """What f truncates as training goes on, as a Markdown table: the mean over a stage's units, and over all units."""
     lines = []
     for net in NETS:
         for unit in UNITS:
             found = seen(net, unit, results)
             if found is None or not found.n:
                 diverged = f" ({found.diverged} diverged)" if found and found.diverged else ""
-                lines.append((net, UNITS[unit], "not run" + diverged, *[""] * (len(watching.MOMENTS) + 1)))
+                lines.append((net, UNITS[unit], "all", "not run" + diverged, *[""] * (len(watching.MOMENTS) + 1)))
                 continue
             taken = medians(found, "truncated")
             at = [taken.get(int(max(taken) * moment)) for moment in watching.MOMENTS]
-            cells = [f"{100 * statistics.mean(shares):.1f}" if shares else "" for shares in at]
-            errors = [record["test_error"] for record in found.records]
-            lines.append((net, UNITS[unit], found.n, *cells, f"{statistics.median(errors):.1f}"))
-    header = ("net", "unit", "n", *map(_moment, watching.MOMENTS), "test error at the end, %")
+            error = statistics.median(record["test_error"] for record in found.records)
+            for stage in ("1", "2", "3", "all") if unit == "original" else ("all",):
+                cells = [f"{100 * statistics.mean(_of(stage, shares)):.1f}" if shares else "" for shares in at]
+                lines.append((net, UNITS[unit], stage, found.n, *cells, f"{error:.1f}"))
+    header = ("net", "unit", "stage", "n", *map(_moment, watching.MOMENTS), "test error at the end, %")
     return grids.markdown(header, lines)
+
+
+def _of(stage, values):
+    """The values of a stage's units; stages are of equal length in every CIFAR net."""
+    if stage == "all":
+        return values
+    each = len(values) // 3
+    return values[(int(stage) - 1) * each : int(stage) * each]
 
 
 def _moment(share):
@@ -146,7 +155,11 @@ def _moment(share):
 
 
 def said(results=None):
-    """Section 4.2's two observations of the original unit and whether they are seen in these runs, in Markdown."""
+    """Section 4.2's two observations of the original unit and whether they are seen in these runs, in Markdown.
+
+    They are held against the mean over all units. The last stage, where training changes most, has a line without a
+    verdict, for the paper says nothing of it.
+    """
     found = {net: seen(net, "original", results) for net in NETS}
     shares = {net: list(medians(one, "truncated").values()) for net, one in found.items()}
     runs = {net: one.n if one else 0 for net, one in found.items()}
@@ -159,10 +172,17 @@ def said(results=None):
     if shallow and deep:
         deeper = f"{deep[-1]:.1f} % at the end, against {shallow[-1]:.1f} %"
         deeper += f": {_seen(deep[-1] > shallow[-1])}, n = {min(runs.values())}"
-    return (
-        f"- *Training makes truncation rarer at 164 layers*: {rarer}.\n"
-        f"- *It stays more frequent at 1001 layers*: {deeper}."
-    )
+    lines = [
+        f"*Training makes truncation rarer at 164 layers*: {rarer}.",
+        f"*It stays more frequent at 1001*: {deeper}.",
+    ]
+    late = {
+        net: [100 * statistics.mean(_of("3", each)) for each in taken[-2:]] for net, taken in shares.items() if taken
+    }
+    if late:
+        changes = [f"from {before:.1f} to {after:.1f} % in {net}" for net, (before, after) in late.items()]
+        lines.append(f"The last stage alone, over the last three quarters of training: {', '.join(changes)}.")
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _seen(shown):
