@@ -11,17 +11,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from . import derivations, grids, paper, records
+from . import derivations, grids, paper, records, watching
 from .protocols import Reduction
 from .rows import FAIL_ABOVE
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number of a run: what a comparison compares. `of` gives it from a record, infinite where the run diverged."""
+    """A number of a run: what a comparison compares. `of` gives it from a record, infinite where the run diverged.
+
+    summary: gives a row's records, of its runs or of what was seen in them.
+    """
 
     name: str
     of: Callable
+    summary: Callable = records.summary
 
 
 def _at_the_end(record):
@@ -40,6 +44,7 @@ def _at_the_start(record):
 ERROR = Quantity("test error", lambda record: math.inf if record["status"] == "diverged" else record["test_error"])
 FINAL_LOSS = Quantity("training loss at the end", _at_the_end)
 EARLY_LOSS = Quantity("training loss in the first tenth", _at_the_start)
+TRUNCATED = Quantity("share truncated at the end", watching.share_truncated, watching.seen)
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def verdict(comparison, tier, reduction=Reduction(), results=None):
     """The Verdict of one comparison in one tier. `n` is the number of runs, of the row that has the fewest."""
     ids = [comparison.row, comparison.base, *(comparison.rest or ())]
     rows = [paper.rows(comparison.table, [id])[0] for id in ids if id is not None]
-    found = [records.summary(row, tier, reduction, results) for row in rows]
+    found = [comparison.quantity.summary(row, tier, reduction, results) for row in rows]
     n = min(summary.n for summary in found)
     if n == 0:
         return NOT_RUN
@@ -184,7 +189,8 @@ class Claim:
         """{"paper tier": its Verdict, and that of each smaller tier and reduction in which anything was run}."""
         found = {"paper tier": self.verdict("paper", results=results)}
         rows = [paper.rows(each.table, [each.row])[0] for each in self.comparisons]
-        for tier, cut in records.settings(rows, results):
+        summaries = dict.fromkeys(each.quantity.summary for each in self.comparisons)
+        for tier, cut in records.settings(rows, results, lambda *of: any(summary(*of).n for summary in summaries)):
             if tier == "paper" or (self.of_depth and cut.depth):
                 continue
             one = self.verdict(tier, cut, results)
@@ -373,8 +379,9 @@ CLAIMS = (
         "truncation",
         "4.2",
         "After some training, the ReLU after the addition truncates less at 164 layers than at 1001.",
-        "[Analysis](analysis.md)",
-        missing="measurements inside the trained networks; the functions are there, in `measurements.py`",
+        "[Table 3](table-3.md)",
+        _all(3, "below", ("cifar10-164-original", "cifar10-1001-original"), quantity=TRUNCATED),
+        of_depth=True,
     ),
     Claim(
         "regularisation",
@@ -400,8 +407,8 @@ CLAIMS = (
         "overfitting",
         "5",
         "On ImageNet the original ResNet-200 overfits, and the pre-activation one does not.",
-        "Table 5",
-        missing="ImageNet runs, Table 5",
+        "[Table 5](table-5.md)",
+        missing="ImageNet runs",
     ),
     Claim(
         "cost",

@@ -83,14 +83,23 @@ def completed(run, outcome):
 
 def store(run, record, results=None):
     """Write a completed record to the run's place; returns it."""
+    return write_json(run.record_path(results), record)
+
+
+def write_json(path, record):
+    """Write a record to a file, a line a key; returns it."""
     lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
-    write_atomically(run.record_path(results), f"{{\n{lines}\n}}\n".encode())
+    write_atomically(path, f"{{\n{lines}\n}}\n".encode())
     return record
 
 
 def read(run, results=None):
     """The run's record, or None where it has none. Raises UsageError for one that is damaged or of another recipe."""
-    path = run.record_path(results)
+    return read_json(run.record_path(results), run)
+
+
+def read_json(path, run):
+    """The record of the run that lies at `path`; see `read`."""
     try:
         record = json.loads(path.read_text())
         found, seed = record["recipe_hash"], record["seed"]
@@ -283,11 +292,14 @@ def reductions(row, tier, results=None):
     return [Reduction.parse(name) for name in names if name and Reduction.names(name)]
 
 
-def settings(rows, results=None):
-    """[(tier, reduction)] in which any of the rows has a run: small tiers first, a tier's recipe before its cuts."""
+def settings(rows, results=None, found=runs_of):
+    """[(tier, reduction)] in which any of the rows has a run: small tiers first, a tier's recipe before its cuts.
+
+    found(row, tier, reduction, results): whether the row has one, or what else is asked for.
+    """
     return [
         (tier, reduction)
         for tier in TIERS
         for reduction in (Reduction(), *dict.fromkeys(r for row in rows for r in reductions(row, tier, results)))
-        if any(runs_of(row, tier, reduction, results) for row in rows)
+        if any(found(row, tier, reduction, results) for row in rows)
     ]

@@ -8,7 +8,8 @@ import json
 import statistics
 from pathlib import Path
 
-from . import figures, grids, notebooks, paper, records, tables
+from . import figures, grids, ledger, notebooks, paper, records, tables
+from .counts import parameters
 from .protocols import TIERS, Reduction
 from .rows import FAIL_ABOVE
 from .runs import place
@@ -293,6 +294,7 @@ def published(table):
         "figure": lambda row: row.figure.replace(" ", "\N{NO-BREAK SPACE}"),
         "on shortcut": lambda row: row.on_shortcut,
         "on F": lambda row: row.on_residual,
+        "parameters": lambda row: f"{parameters(row.networks['']) / 1e6:.1f} M" if table == 4 else "",
         "error, %": lambda row: row.published,
         "remark": lambda row: row.remark,
     }
@@ -308,6 +310,42 @@ def cited():
     return _markdown(
         grids.markdown(("data", "method", "error, %"), [(labels[c.dataset], c.method, c.error) for c in paper.CITED])
     )
+
+
+def imagenet():
+    """Table 5 as the paper prints it, then what its text adds; none of it was run here."""
+    lines = [
+        (
+            row.method,
+            row.augmentation or "not said",
+            *(f"{side}x{side}" for side in row.crops),
+            *(f"{error:.1f}" for error in (row.top1, row.top5)),
+            row.remark if row.network is None else "not run",
+        )
+        for row in (*paper.TABLE_5, *paper.SECTION_5)
+    ]
+    header = ("method", "augmentation", "train crop", "test crop", "top-1, %", "top-5, %", "ours")
+    return _markdown(grids.markdown(header, lines), "The last two lines stand in the text of section 5.")
+
+
+def imagenet_contrasts():
+    """The pairs of results on ImageNet that differ in one thing, by what it is, with the difference in points."""
+    lines = []
+    rows = [(*_choices_of(row), row) for row in (*paper.TABLE_5, *paper.SECTION_5) if row.network]
+    for position, (*one, first) in enumerate(rows):
+        for *other, second in rows[position + 1 :]:
+            apart = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
+            if len(apart) == 1:
+                ((before, after),) = apart
+                same = ", ".join(a for a, b in zip(one, other, strict=True) if a == b and a)
+                gaps = (f"{second.top1 - first.top1:+.1f}", f"{second.top5 - first.top5:+.1f}")
+                lines.append((f"{before} → {after}", same, *gaps))
+    return _markdown(grids.markdown(("change", "with", "top-1, points", "top-5, points"), lines))
+
+
+def _choices_of(row):
+    """Net, unit, augmentation and test crop, in words."""
+    return (f"ResNet-{row.network.depth}", row.network.order, row.augmentation, f"tested at {row.crops[1]}")
 
 
 def tier(table, tier):
@@ -336,20 +374,43 @@ def study(name):
     return _markdown(*parts) if parts else _markdown("Not run.")
 
 
-def search(name):
-    """The curve of a search: the error of each fold by row, and their median, of the newest tier that has any."""
-    from IPython.display import Image
+def convergence():
+    """Table 3's pairs at the end of training: both units' loss and test error, medians, in each tier that has both."""
+    lines = []
+    for ours in (row for row in paper.rows(3) if row.baseline):
+        pair = figures.Figure("", "", "", ((3, ours.baseline), (3, ours.id)))
+        for tier, reduction in pair.settings():
+            found = pair.summaries(tier, reduction)
+            losses, errors = ([_median_of(what, each) for each in found] for what in (ledger.FINAL_LOSS, ledger.ERROR))
+            seen = "yes" if losses[1] > losses[0] and errors[1] < errors[0] else "no"
+            numbers = (*(f"{loss:.3f}" for loss in losses), *(f"{error:.2f}" for error in errors))
+            name = f"`{ours.id}`, {_tier_words(tier, reduction)}"
+            lines.append((name, min(each.n for each in found), *numbers, seen))
+    header = (
+        *("pair", "n", "loss, original", "loss, pre-activation", "error, %, original", "error, %, pre-activation"),
+        "higher loss and lower error",
+    )
+    return (
+        _markdown(grids.markdown(header, lines))
+        if lines
+        else _markdown("Not run: no pair has both of its runs in one tier.")
+    )
 
+
+def _median_of(quantity, summary):
+    return statistics.median(map(quantity.of, summary.records))
+
+
+def search(name):
+    """The curve of a search: the error of each fold by row, and their median, of the tier nearest to the paper's."""
     from . import plots
 
     settings = _settings_run(name)
     if not settings:
         return _markdown("Not run.")
     tier, reduction = settings[-1]
-    file = io.BytesIO()
     found = [records.summary(row, tier, reduction) for row in paper.rows(name)]
-    plots.search(found, tables.title(name, tier, reduction)).savefig(file, dpi=160)
-    return Image(file.getvalue(), width=720)
+    return plots.search(found, tables.title(name, tier, reduction))
 
 
 def _settings_run(name):
@@ -373,5 +434,6 @@ def progress():
         counts = [sum(bool(records.runs_of(row, tier)) for row in rows) for tier in TIERS]
         reduced = sum(any(records.reductions(row, tier) for tier in TIERS) for row in rows)
         lines.append((f"Table {table}", len(rows), *(count or "not run" for count in counts), reduced or "not run"))
+    lines.append(("Table 5", sum(row.network is not None for row in paper.TABLE_5), *["not run"] * (len(TIERS) + 1)))
     header = ("", "rows", *(f"{tier} tier" for tier in TIERS), "at a reduced recipe")
     return _markdown(grids.markdown(header, lines))

@@ -1,5 +1,7 @@
 """The reproduced tables as rows of text, each cell from `paper` or from records; printed, and shown in the book."""
 
+from textwrap import fill
+
 from . import grids, paper, records, studies
 from .protocols import Reduction
 
@@ -78,7 +80,9 @@ def text(table, tier, reduction=Reduction(), ids=(), results=None):
     """The table as aligned plain text, with heading and note."""
     header, *lines = cells(table, tier, reduction, ids, results)
     rule = ["-" * max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    return "\n".join([title(table, tier, reduction), "", *grids.plain([header, rule, *lines]), "", note(table, tier)])
+    return "\n".join(
+        [title(table, tier, reduction), "", *grids.plain([header, rule, *lines]), "", fill(note(table, tier), 80)]
+    )
 
 
 def markdown(table, tier, reduction=Reduction(), ids=(), results=None):
