@@ -6,8 +6,6 @@ from itertools import groupby
 
 from . import pictures
 
-from . import pictures
-
 
 def curves(summaries, title=""):
     """A matplotlib Figure: training loss (dashed, left axis) and test error (solid, right axis) against iteration.
