@@ -19,7 +19,7 @@ RESULTS = Path(os.environ.get("IDENTITY_MAPPINGS_RESULTS") or ROOT / "results").
 # Every page's cells may use any of these ...
 LIBRARY = ((ROOT / "pkg", "**/*.py"), (ROOT / "book", "*.py"))
 # ... and show these; the executed notebooks, because pages link to those that are there.
-RECORDS = ((RESULTS, "**/seed-*.json"), (ROOT / "book" / "runs", "**/*.ipynb"))
+RECORDS = ((RESULTS, "**/*.json"), (ROOT / "book" / "runs", "**/*.ipynb"))
 # Pages that show no record, and what they read instead; tests/test_fresh.py holds their cells to it.
 WITHOUT_RECORDS = {
     "analysis": (),
