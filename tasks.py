@@ -50,6 +50,7 @@ def count(seeds):
         "precision": "fp32, bf16 (autocast), or bf16-skip-fp32 (its signal along the shortcuts in float32)",
         "depth": "train at a smaller depth than the row's, recorded as such (not in the paper tier)",
         "iterations": "train for fewer iterations than the tier's, recorded as such (not in the paper tier)",
+        "width": "train with fewer channels in the first stage, recorded as such (not in the paper tier)",
         "weights": "keep each run's weights as seed-k.safetensors beside its record, for `evaluate`",
         "dry-run": "list the runs and what they would do, and stop",
     },
@@ -64,6 +65,7 @@ def reproduce(
     precision="fp32",
     depth=0,
     iterations=0,
+    width=0,
     weights=False,
     dry_run=False,
 ):
@@ -74,7 +76,7 @@ def reproduce(
 
     def action():
         commands.choose(precision, commands.PRECISIONS, "precision")
-        cut = Reduction(depth or None, iterations or None)
+        cut = Reduction(depth or None, iterations or None, width or None)
         runs, chosen_device, chosen_tier, reduction = commands.planned(table, row, tier, count(seeds), cut, device)
         if dry_run:
             for each in runs:

@@ -33,7 +33,7 @@ if "google.colab" in sys.modules:  # it keeps its own torch, Jupyter and most el
 elif find_spec("identity_mappings") is None:
     sys.path.insert(0, "../pkg")
 
-from identity_mappings import commands, paper, runs, show
+from identity_mappings import commands, show
 from identity_mappings.protocols import Reduction
 
 # %% tags=["parameters"]
@@ -53,9 +53,7 @@ reduction = ""
 # Runs that have a record are not trained again; a run that was stopped goes on from its checkpoint.
 
 # %%
-rows = paper.rows(table, [row])
-planned = runs.plan(rows, tier, seeds, Reduction.parse(reduction))
-device = commands.resolve_device("auto")
+planned, device, *_ = commands.planned(table, [row], tier, seeds, Reduction.parse(reduction))
 outcomes = commands.train_runs(planned, device, precision="fp32")
 commands.raise_refused(outcomes)
 

@@ -241,11 +241,9 @@ def main(chosen):
             print(f"the tests do not pass on the library as it is: {failures}")
             return 1
         outcomes = [outcome(*future.result()) for future in sprung]
-    rows = [("trap", "mutation", "failed as it should")]
-    rows += [(m.trap, m.what, found) for m, found in zip(mutations, outcomes, strict=True)]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for row in rows:
-        print(" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print("trap | mutation | failed as it should")
+    for mutation, found in zip(mutations, outcomes, strict=True):
+        print(f"{mutation.trap} | {mutation.what} | {found}")
     print(f"{outcomes.count('yes')} of {len(mutations)} mutations failed as they should")
     return 0 if set(outcomes) <= {"yes"} else 1
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from identity_mappings.counts import activation_bytes, count
+from identity_mappings.counts import activation_bytes, count, parameters
 from identity_mappings.networks import cifar_spec, imagenet_spec
 from identity_mappings.norm import set_group
 
@@ -37,23 +37,28 @@ def test_multiply_adds_of_resnet_152_are_those_of_its_paper():
     assert count(imagenet_spec(152), (224, 224)).macs == pytest.approx(11.3e9, rel=0.01)  # He et al. 2015, Table 1
 
 
-def kept(spec, batch, precision):
+@pytest.mark.parametrize("spec, number", [(cifar_spec(110), 1_727_962), (imagenet_spec(152), 60_192_808)])
+def test_parameters(spec, number):
+    assert parameters(spec) == number
+
+
+def kept(spec, batch, precision, side=32):
     """Bytes of all that autograd saves in a training pass, but for the parameters, each storage once."""
     network = spec.build().to(memory_format=torch.channels_last).train()
     set_group(network, batch // 2)
-    storages, parameters = {}, {p.untyped_storage().data_ptr() for p in network.parameters()}
+    storages, own = {}, {p.untyped_storage().data_ptr() for p in network.parameters()}
 
     def keep(tensor):
         storages[tensor.untyped_storage().data_ptr()] = tensor  # held, so that no address is used twice
         return tensor
 
-    images = torch.randn(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    images = torch.randn(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
     ):
         network(images)
-    return sum(t.untyped_storage().nbytes() for address, t in storages.items() if address not in parameters)
+    return sum(t.untyped_storage().nbytes() for address, t in storages.items() if address not in own)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -62,3 +67,8 @@ def kept(spec, batch, precision):
 def test_what_a_step_keeps_is_about_what_is_estimated(depth, branch, order, precision):
     spec = cifar_spec(depth, branch=branch, order=order)
     assert kept(spec, 8, precision) == pytest.approx(activation_bytes(spec, (32, 32), 8, precision), rel=0.2)
+
+
+def test_what_an_imagenet_net_keeps_is_about_what_is_estimated():
+    spec = imagenet_spec(50, order="full pre-activation", widths=(16, 32, 64, 128))
+    assert kept(spec, 2, "fp32", 96) == pytest.approx(activation_bytes(spec, (96, 96), 2, "fp32"), rel=0.2)

@@ -51,6 +51,11 @@ def test_unknown_imagenet_depth_is_refused():
         imagenet_resnet(34)
 
 
+def test_widths_of_another_number_of_stages_are_refused():
+    with pytest.raises(UsageError, match=r"widths must be one a stage, 4 of them; got \(4, 6, 8\)"):
+        imagenet_resnet(50, widths=(4, 6, 8))
+
+
 @pytest.mark.parametrize("depth", ["50", 50.0, None])
 @pytest.mark.parametrize("build", [imagenet_resnet, cifar_resnet])
 def test_a_depth_that_is_no_whole_number_is_refused(build, depth):

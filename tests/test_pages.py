@@ -83,6 +83,16 @@ def test_the_papers_hours():
     assert [each.hours * each.gpus for each in costs.PUBLISHED] == [54, 4032]
 
 
+def test_what_imagenet_takes():
+    assert (costs.IMAGENET.iterations, costs.IMAGENET.batch // costs.IMAGENET.gpus) == (450_410, 32)
+    table = costs.imagenet()
+    nets = [line for line in table.splitlines() if line.startswith("| ResNet")]
+    assert [line[:12] for line in nets] == ["| ResNet-101", "| ResNet-152", "| ResNet-200"]
+    assert nets[1].startswith("| ResNet-152 | 60.2 M | 11.3 G | 23.0 G | 7.8 EFLOP |")
+    # multiply-adds, there and back to inputs and weights, two operations each; 4,032 GPU hours
+    assert costs.papers_rate() == pytest.approx(14.78e9 * 3 * 2 * 1_281_167 * 90 / (4_032 * 3_600), rel=1e-3)
+
+
 def test_costs_are_medians_of_the_finished_runs(outcome, tmp_path):
     (row,) = paper.rows(2, ["110-original"])
     cut = Reduction(depth=20, iterations=400)

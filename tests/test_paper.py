@@ -9,6 +9,17 @@ TABLE_1 = [6.61, None, None, 12.35, None, 8.70, 9.81, 12.86, 6.91, 12.22, None]
 TABLE_2 = {110: [6.61, 8.17, 7.84, 6.71, 6.37], 164: [5.93, 6.50, 6.14, 5.91, 5.46]}
 TABLE_3 = [9.90, 8.91, 6.61, 6.37, 5.93, 5.46, 7.61, 4.92, 25.16, 24.33, 27.82, 22.71]
 
+# Table 5 as its page has it: net, unit, augmentation, crops of training and test, top-1, top-5
+TABLE_5 = """
+152 original scale           224 224  23.0 6.7
+152 original scale           224 320  21.3 5.5
+152 pre-act  scale           224 320  21.1 5.5
+200 original scale           224 320  21.8 6.0
+200 pre-act  scale           224 320  20.7 5.3
+200 pre-act  scale+asp-ratio 224 320  20.1 4.8
+v3  -        scale+asp-ratio 299 299  21.2 5.6
+"""
+
 
 def printed(table):
     return [row.published.error for row in paper.rows(table)]
@@ -80,3 +91,31 @@ def test_a_plan_trains_each_recipe_once_seed_by_seed():
 def test_unknown_names_list_the_valid_ones_closest_first(table, ids, message):
     with pytest.raises(UsageError, match=message):
         paper.rows(table, ids)
+
+
+def test_table_5_as_printed():
+    for line, row in zip(TABLE_5.split("\n")[1:-1], paper.TABLE_5, strict=True):
+        name, unit, augmentation, *numbers = line.split()
+        assert name in row.method and (unit == "-" or unit in row.method)
+        assert row.augmentation.replace(" ", "-") == augmentation
+        assert [*row.crops, row.top1, row.top5] == [float(number) for number in numbers]
+
+
+def test_table_5_names_the_nets_that_it_describes():
+    for row in (*paper.TABLE_5, *paper.SECTION_5):
+        if row.network is None:
+            continue
+        unit = {"original": "original", "full pre-activation": "pre-act"}.get(row.network.order, row.network.order)
+        assert row.method.startswith(f"ResNet-{row.network.depth}, {unit}")
+        assert (row.network.stem, row.network.classes, row.network.branch) == ("imagenet", 1000, "bottleneck")
+
+
+def test_section_5_on_bn_after_addition():
+    """ "24.6%/7.5%, vs. the original ResNet-101's 23.6%/7.1%", on a crop of 224x224."""
+    found = {row.network.order: (row.top1, row.top5, row.crops[1]) for row in paper.SECTION_5}
+    assert found == {"BN after addition": (24.6, 7.5, 224), "original": (23.6, 7.1, 224)}
+
+
+def test_table_5_is_not_to_be_run_and_one_line_says_so():
+    with pytest.raises(UsageError, match="^Table 5 is of ImageNet, which nothing here trains yet: .*1, 2, 3 and 4$"):
+        paper.rows("5")

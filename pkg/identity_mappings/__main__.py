@@ -2,6 +2,7 @@
 
 python -m identity_mappings train --table 3 --row cifar10-110-original --seed 0 --tier quick
 python -m identity_mappings evaluate --weights seed-0.safetensors
+python -m identity_mappings watch --table 3 --row cifar10-164-original
 python -m identity_mappings status
 python -m identity_mappings table --table 3 --tier quick
 python -m identity_mappings data --dataset cifar10
@@ -22,7 +23,7 @@ def parser():
     names = ", ".join(map(str, paper.GROUPS))
     top = argparse.ArgumentParser(prog="python -m identity_mappings", description=__doc__.split("\n")[0])
     kinds = top.add_subparsers(
-        dest="command", required=True, metavar="train | evaluate | status | table | data | bench"
+        dest="command", required=True, metavar="train | evaluate | watch | status | table | data | bench"
     )
 
     def command(name, help):
@@ -35,15 +36,22 @@ def parser():
         made.add_argument("--iterations", type=int, help="fewer iterations than the tier's (not in the paper tier)")
         made.add_argument("--width", type=int, help="fewer channels of the first stage (not in the paper tier)")
 
+    def runs(made):
+        made.add_argument("--table", required=True, help=f"the paper's table, or a study: {names}")
+        made.add_argument("--row", action="append", default=[], help="a row's id; may be repeated; default: all rows")
+        made.add_argument(
+            "--seed",
+            type=int,
+            action="append",
+            default=[],
+            help="a seed; may be repeated; default: 0, for a study its own",
+        )
+        recipe(made)
+        made.add_argument("--device", default="auto", help="auto, cpu or cuda")
+        made.add_argument("--precision", default="fp32", help="fp32, bf16 (autocast) or bf16-skip-fp32")
+
     train = command("train", "Train the runs of a table's rows that have no record yet.")
-    train.add_argument("--table", required=True, help=f"the paper's table, or a study: {names}")
-    train.add_argument("--row", action="append", default=[], help="a row's id; may be repeated; default: all rows")
-    train.add_argument(
-        "--seed", type=int, action="append", default=[], help="a seed; may be repeated; default: 0, for a study its own"
-    )
-    recipe(train)
-    train.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    train.add_argument("--precision", default="fp32", help="fp32, bf16 (autocast) or bf16-skip-fp32")
+    runs(train)
     train.add_argument("--weights", action="store_true", help="keep each run's weights beside its record")
     evaluate = command("evaluate", "Print a network's top-1 and top-5 error on a data set's test images.")
     evaluate.add_argument("--weights", required=True, help="a .safetensors file, or another repository's checkpoint")
@@ -56,6 +64,8 @@ def parser():
     evaluate.add_argument("--batch", type=int, default=BATCH, help="images at a time")
     evaluate.add_argument("--device", default="auto", help="auto, cpu or cuda")
     evaluate.add_argument("--precision", help="fp32 or bf16 (autocast); default: the weights' own, else fp32")
+    watch = command("watch", "Train runs once more and keep what their Residual Units do on the way (section 4.2).")
+    runs(watch)
     status = command("status", "Show how many runs each row has, per tier, and what is next.")
     status.add_argument("--table", help="only this table")
     table = command("table", "Print a table from the records.")

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import torchvision
 
+from . import grids
 from .counts import BYTES, activation_bytes, count
 from .data import Dataset
 from .data.batches import Images
@@ -286,10 +287,7 @@ def table(results):
                 f"{result['share_of_arithmetic_floor']:.1%}",
             )
         )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return "\n".join(grids.plain(lines))
 
 
 def checked(depths, runs, precisions, seconds, repeats, batch, size, width, device, cores, available):

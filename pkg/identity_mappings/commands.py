@@ -5,7 +5,7 @@ from collections import Counter
 import filelock
 
 from . import data as datasets
-from . import evaluation, foreign, paper, records, runs, studies, tables
+from . import evaluation, foreign, grids, paper, records, runs, studies, tables, watching
 from . import weights as weights_files
 from .data import cifar
 from .errors import UsageError
@@ -66,6 +66,30 @@ def train(
         if run.weights_path().exists():
             print(f"weights: {run.weights_path()}")
     raise_refused(outcomes)
+
+
+def watch(
+    table,
+    row=(),
+    tier=None,
+    seed=(),
+    depth=None,
+    iterations=None,
+    width=None,
+    device="auto",
+    precision="fp32",
+):
+    """Train runs that nobody has watched yet, one after the other, and keep what their units do on the way."""
+    choose(precision, PRECISIONS, "precision")
+    cut = Reduction(depth, iterations, width)
+    planned_runs, device, _, _ = planned(table, row, tier, tuple(seed) or None, cut, device)
+    for dataset in dict.fromkeys(run.recipe.dataset for run in planned_runs):
+        datasets.load(dataset)
+    with listener() as report:
+        for run in planned_runs:
+            watching.watch(run, device, precision, report=report)
+    for run in planned_runs:
+        print(f"watched: {run.watched_path()}")
 
 
 def train_runs(planned_runs, device, precision, weights=False):
@@ -176,9 +200,7 @@ def status(table=None):
                 cut = ["not run"] * len(TIERS)
                 cut[TIERS.index(tier)] = counted(row, tier, reduction)
                 lines.append((str(row.table), f"{row.id} at {reduction}", *("" if c == "not run" else c for c in cut)))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print("\n".join(grids.plain(lines)))
     for tier, row in following.items():
         print(f"next in the {tier} tier: invoke reproduce --table {row.table} --row {row.id} --tier {tier}")
 

@@ -3,8 +3,8 @@
 import statistics
 from dataclasses import dataclass
 
-from . import paper, records
-from .counts import count
+from . import grids, paper, records
+from .counts import activation_bytes, count, parameters
 from .protocols import TIERS, Reduction
 from .runs import plan
 
@@ -25,6 +25,50 @@ PUBLISHED = (
     Published("ResNet-1001 on CIFAR", 27.0, 2, "about 27 hours on 2 GPUs"),
     Published("ResNet-200 on ImageNet", 3 * 7 * 24.0, 8, "about 3 weeks on 8 GPUs"),
 )
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """ImageNet's as the appendix gives it: `batch` images on `gpus` GPUs, `drops` in epochs.
+
+    images: of ILSVRC 2012's training set. epochs: the paper names only the drops; the Torch code that it points to ends
+    at 90.
+    """
+
+    images: int = 1_281_167
+    epochs: int = 90
+    drops: tuple = (30, 60)
+    batch: int = 256
+    gpus: int = 8
+
+    @property
+    def iterations(self):
+        return self.images * self.epochs // self.batch
+
+
+IMAGENET = Schedule()
+
+
+def imagenet(schedule=IMAGENET):
+    """What each of section 5's nets takes to train and to test, counted from the nets, as a Markdown table."""
+    specs = {row.network.depth: row.network for row in (*paper.SECTION_5, *paper.TABLE_5) if row.network}
+    lines = []
+    for depth, spec in specs.items():  # an order of activation costs what another does
+        small, large = (count(spec, (side, side)) for side in (224, 320))
+        training = small.training_flops * schedule.images * schedule.epochs
+        memory = activation_bytes(spec, (224, 224), schedule.batch // schedule.gpus, "fp32")
+        counted = (f"{parameters(spec) / 1e6:.1f} M", f"{small.macs / 1e9:.1f} G", f"{large.macs / 1e9:.1f} G")
+        lines.append((f"ResNet-{depth}", *counted, f"{training / 1e18:.1f} EFLOP", f"{memory / 2**30:.1f} GiB"))
+    columns = ("parameters", "multiply-adds at 224x224", "at 320x320", "a training", "memory, each GPU")
+    return grids.markdown(("network", *columns), lines, right=len(columns))
+
+
+def papers_rate(schedule=IMAGENET):
+    """FLOP/s of each GPU that the paper's three weeks for ResNet-200 come to, on average."""
+    (weeks,) = [each for each in PUBLISHED if "ImageNet" in each.network]
+    (spec,) = {row.network for row in paper.TABLE_5 if row.remark and row.network}
+    work = count(spec, (224, 224)).training_flops * schedule.images * schedule.epochs
+    return work / (weeks.hours * 3600 * weeks.gpus)
 
 
 @dataclass(frozen=True)
@@ -55,11 +99,10 @@ def costs(results=None):
     """A `Cost` for each row of the tables, tier, reduction and device that has finished runs, trained rows once."""
     found = {}
     for row in (row for table in paper.TABLES for row in paper.rows(table)):
-        for tier in TIERS:
-            for reduction in (Reduction(), *records.reductions(row, tier, results)):
-                for made in _by_device(row, tier, reduction, results):
-                    recipe = records.recipe_hash(plan([row], tier, [0], reduction)[0].recipe)
-                    found.setdefault((recipe, made.device, made.precision), made)
+        for tier, reduction in records.settings([row], results):
+            for made in _by_device(row, tier, reduction, results):
+                recipe = records.recipe_hash(plan([row], tier, [0], reduction)[0].recipe)
+                found.setdefault((recipe, made.device, made.precision), made)
     return list(found.values())
 
 
@@ -85,9 +128,8 @@ def duration(seconds):
 
 def published():
     """The paper's durations as a Markdown table, with the GPU hours that they add up to."""
-    lines = ["| network | the paper | GPU hours in all |", "|---|---|--:|"]
-    lines += [f"| {each.network} | {each.words} | {each.hours * each.gpus:,.0f} |" for each in PUBLISHED]
-    return "\n".join(lines)
+    lines = [(each.network, each.words, f"{each.hours * each.gpus:,.0f}") for each in PUBLISHED]
+    return grids.markdown(("network", "the paper", "GPU hours in all"), lines, right=1)
 
 
 def markdown(results=None):
@@ -99,15 +141,11 @@ def markdown(results=None):
         if not made:
             parts.append("Not run.")
             continue
-        lines = [
-            "| row | n | device | a run | an iteration, seconds | multiply-adds an image, millions |",
-            "|---|---|---|--:|--:|--:|",
-        ]
+        lines = []
         for cost in made:
             cut = f", {cost.reduction}" if cost.reduction.name else ""
-            lines.append(
-                f"| Table {cost.row.table}, `{cost.row.id}`{cut} | {cost.n} | {cost.device}, {cost.precision} "
-                f"| {duration(cost.seconds)} | {cost.each:.3f} | {cost.multiply_adds / 1e6:,.1f} |"
-            )
-        parts.append("\n".join(lines))
+            about = (f"Table {cost.row.table}, `{cost.row.id}`{cut}", cost.n, f"{cost.device}, {cost.precision}")
+            lines.append((*about, duration(cost.seconds), f"{cost.each:.3f}", f"{cost.multiply_adds / 1e6:,.1f}"))
+        header = ("row", "n", "device", "a run", "an iteration, seconds", "multiply-adds an image, millions")
+        parts.append(grids.markdown(header, lines, right=3))
     return "\n\n".join(parts)

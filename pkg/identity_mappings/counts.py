@@ -1,4 +1,4 @@
-"""What a network costs, counted from its layers: multiplications, activations, and the memory of a training step."""
+"""What a network costs, counted from its layers: parameters, multiplications, activations, a training step's memory."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -41,6 +41,13 @@ def count(spec, size=(32, 32)):
     with torch.no_grad():
         network(image)
     return Counts(sum(elements), sum(macs))
+
+
+@lru_cache
+def parameters(spec):
+    """The number of a specification's trained parameters."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in spec.build().parameters())
 
 
 def activation_bytes(spec, size, batch, precision, recompute=False):

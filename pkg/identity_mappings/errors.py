@@ -1,6 +1,6 @@
 """What a user's mistake is answered with: one line that says what was expected, what came, and what to do."""
 
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 
 
 class UsageError(ValueError):
@@ -8,10 +8,9 @@ class UsageError(ValueError):
 
 
 def choose(given, valid, what):
-    """`given` if it is one of `valid`; else a UsageError that lists the valid ones, closest first."""
+    """`given` if it is one of `valid`; else a UsageError that lists the valid ones, the closest first."""
     valid = [str(name) for name in valid]
     if str(given) in valid:
         return given
-    closest = get_close_matches(str(given), valid, n=len(valid), cutoff=0.0)
-    ranked = closest + [name for name in valid if name not in closest]
+    ranked = sorted(valid, key=lambda name: -SequenceMatcher(None, name, str(given)).ratio())  # stable in ties
     raise UsageError(f"{what} must be one of: {', '.join(ranked)}; got {given!r}")

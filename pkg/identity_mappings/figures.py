@@ -18,21 +18,20 @@ class Figure:
 
     def settings(self, results=None):
         """[(tier, reduction)] in which every row of the panel has a run, nearest to the paper first."""
-        rows = [row for table, id in self.rows for row in paper.rows(table, [id])]
-        found = []
-        for tier in reversed(TIERS):
-            cuts = dict.fromkeys(cut for row in rows for cut in records.reductions(row, tier, results))
-            found += [
-                (tier, cut)
-                for cut in (Reduction(), *cuts)
-                if all(records.runs_of(row, tier, cut, results) for row in rows)
-            ]
-        return found
+        rows = self._rows()
+        found = [
+            (tier, cut)
+            for tier, cut in records.settings(rows, results)
+            if all(records.runs_of(row, tier, cut, results) for row in rows)
+        ]
+        return sorted(found, key=lambda setting: -TIERS.index(setting[0]))  # stable: a tier's own recipe stays first
 
     def summaries(self, tier, reduction=Reduction(), results=None):
         """The `records.Summary` of each row."""
-        rows = [row for table, id in self.rows for row in paper.rows(table, [id])]
-        return [records.summary(row, tier, reduction, results) for row in rows]
+        return [records.summary(row, tier, reduction, results) for row in self._rows()]
+
+    def _rows(self):
+        return [row for table, id in self.rows for row in paper.rows(table, [id])]
 
 
 def _against_original(*ids):

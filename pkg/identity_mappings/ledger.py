@@ -11,17 +11,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from . import derivations, paper, records
-from .protocols import TIERS, Reduction
+from . import derivations, grids, paper, records, watching
+from .protocols import Reduction
 from .rows import FAIL_ABOVE
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number of a run: what a comparison compares. `of` gives it from a record, infinite where the run diverged."""
+    """A number of a run: what a comparison compares. `of` gives it from a record, infinite where the run diverged.
+
+    summary: gives a row's records, of its runs or of what was seen in them.
+    """
 
     name: str
     of: Callable
+    summary: Callable = records.summary
 
 
 def _at_the_end(record):
@@ -40,6 +44,7 @@ def _at_the_start(record):
 ERROR = Quantity("test error", lambda record: math.inf if record["status"] == "diverged" else record["test_error"])
 FINAL_LOSS = Quantity("training loss at the end", _at_the_end)
 EARLY_LOSS = Quantity("training loss in the first tenth", _at_the_start)
+TRUNCATED = Quantity("share truncated at the end", watching.share_truncated, watching.seen)
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def verdict(comparison, tier, reduction=Reduction(), results=None):
     """The Verdict of one comparison in one tier. `n` is the number of runs, of the row that has the fewest."""
     ids = [comparison.row, comparison.base, *(comparison.rest or ())]
     rows = [paper.rows(comparison.table, [id])[0] for id in ids if id is not None]
-    found = [records.summary(row, tier, reduction, results) for row in rows]
+    found = [comparison.quantity.summary(row, tier, reduction, results) for row in rows]
     n = min(summary.n for summary in found)
     if n == 0:
         return NOT_RUN
@@ -136,8 +141,8 @@ def _decided(relation, distances):
     elif any(not math.isfinite(distance) for distance in distances):
         return "underpowered"
     else:
-        half = records._quantile(len(distances)) * statistics.stdev(distances) / math.sqrt(len(distances))
-        low, high = statistics.mean(distances) - half, statistics.mean(distances) + half
+        mean, half = records.interval(distances)
+        low, high = mean - half, mean + half
     if relation == "near":
         if max(abs(low), abs(high)) <= records.RESOLUTION:
             return "holds"
@@ -183,13 +188,14 @@ class Claim:
     def verdicts(self, results=None):
         """{"paper tier": its Verdict, and that of each smaller tier and reduction in which anything was run}."""
         found = {"paper tier": self.verdict("paper", results=results)}
-        for tier in (tier for tier in TIERS if tier != "paper"):
-            rows = [paper.rows(each.table, [each.row])[0] for each in self.comparisons]
-            cuts = dict.fromkeys(cut for row in rows for cut in records.reductions(row, tier, results))
-            for cut in (Reduction(), *(cut for cut in cuts if not (self.of_depth and cut.depth))):
-                one = self.verdict(tier, cut, results)
-                if one != NOT_RUN:
-                    found[f"{tier} tier" + (f" at {cut}" if cut.name else "")] = one
+        rows = [paper.rows(each.table, [each.row])[0] for each in self.comparisons]
+        summaries = dict.fromkeys(each.quantity.summary for each in self.comparisons)
+        for tier, cut in records.settings(rows, results, lambda *of: any(summary(*of).n for summary in summaries)):
+            if tier == "paper" or (self.of_depth and cut.depth):
+                continue
+            one = self.verdict(tier, cut, results)
+            if one != NOT_RUN:
+                found[f"{tier} tier" + (f" at {cut}" if cut.name else "")] = one
         return found
 
 
@@ -373,8 +379,9 @@ CLAIMS = (
         "truncation",
         "4.2",
         "After some training, the ReLU after the addition truncates less at 164 layers than at 1001.",
-        "[Analysis](analysis.md)",
-        missing="measurements inside the trained networks; the functions are there, in `measurements.py`",
+        "[Table 3](table-3.md)",
+        _all(3, "below", ("cifar10-164-original", "cifar10-1001-original"), quantity=TRUNCATED),
+        of_depth=True,
     ),
     Claim(
         "regularisation",
@@ -400,8 +407,8 @@ CLAIMS = (
         "overfitting",
         "5",
         "On ImageNet the original ResNet-200 overfits, and the pre-activation one does not.",
-        "Table 5",
-        missing="ImageNet runs, Table 5",
+        "[Table 5](table-5.md)",
+        missing="ImageNet runs",
     ),
     Claim(
         "cost",
@@ -454,9 +461,8 @@ def said(claim, results=None):
 
 def markdown(results=None):
     """The ledger as a Markdown table, in the order of the paper."""
-    lines = [("section", "claim", "evidence", "verdict"), ("---",) * 4]
-    lines += [(claim.section, claim.words, evidence(claim), said(claim, results)) for claim in CLAIMS]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    lines = [(claim.section, claim.words, evidence(claim), said(claim, results)) for claim in CLAIMS]
+    return grids.markdown(("section", "claim", "evidence", "verdict"), lines)
 
 
 def counted(results=None):

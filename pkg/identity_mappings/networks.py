@@ -68,7 +68,10 @@ class NetworkSpec:
     def units(self):
         """Residual Units of each stage."""
         if self.stem == "imagenet":
-            return IMAGENET_UNITS[choose(self.depth, IMAGENET_UNITS, "ImageNet depth")]
+            units = IMAGENET_UNITS[choose(self.depth, IMAGENET_UNITS, "ImageNet depth")]
+            if len(self.widths) != len(units):
+                raise UsageError(f"widths must be one a stage, {len(units)} of them; got {self.widths}")
+            return units
         convs, stages = BRANCHES[self.branch][0], len(self.widths)
         units, rest = divmod(self.depth - 2, convs * stages)  # 3n+2, 6n+2 or 9n+2
         if rest or units < 1:

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from . import paper, records
-from .protocols import TIERS, Reduction
+from .protocols import Reduction
 from .runs import plan
 from .training.many import cores
 
@@ -74,12 +74,10 @@ def execute_all(results=None):
     """`execute` for every row of the book's tables that has records, and remove the copies of rows without."""
     kept, waiting = set(), []
     for row in (row for table in paper.TABLES for row in paper.rows(table)):
-        for tier in TIERS:
-            for reduction in (Reduction(), *records.reductions(row, tier, results)):
-                seeds = sorted({run.seed for run in records.runs_of(row, tier, reduction, results)})
-                if seeds:
-                    waiting += _waiting(row.table, [row.id], tier, seeds, reduction, results)
-                    kept.add(executed_path(row.table, row.id, tier, reduction))
+        for tier, reduction in records.settings([row], results):
+            seeds = sorted({run.seed for run in records.runs_of(row, tier, reduction, results)})
+            waiting += _waiting(row.table, [row.id], tier, seeds, reduction, results)
+            kept.add(executed_path(row.table, row.id, tier, reduction))
     _execute_together(waiting)
     for path in EXECUTED.rglob("*.ipynb"):
         if path not in kept:

@@ -1,4 +1,4 @@
-"""Tables 1 to 4: every row once, with the paper's number beside the recipe that is to give it.
+"""Tables 1 to 4: every row once, with the paper's number beside the recipe that is to give it; and Table 5 as printed.
 
 The command line, the notebooks, the status, the book and the tests all iterate over `TABLES`; nothing else names a row.
 A result that several tables print (ResNet-110's 6.61 % stands in all four) is one recipe, and is trained once.
@@ -6,8 +6,8 @@ A result that several tables print (ResNet-110's 6.61 % stands in all four) is o
 
 from dataclasses import dataclass, replace
 
-from .errors import choose
-from .networks import cifar_spec
+from .errors import UsageError, choose
+from .networks import NetworkSpec, cifar_spec, imagenet_spec
 from .orders import ORDERS
 from .protocols import CIFAR
 from .rows import FAIL, Published, Row
@@ -167,6 +167,48 @@ CITED = tuple(
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class SingleCrop:
+    """A result on ImageNet's validation set as section 5 prints it, in percent; nothing here trains it.
+
+    network: its spec, None for another's method. augmentation: in the paper's words, "" where it does not say. crops:
+    (of training, of the test), pixels a side. remark: what sets it apart.
+    """
+
+    method: str
+    network: NetworkSpec | None
+    augmentation: str
+    crops: tuple
+    top1: float
+    top5: float
+    remark: str = ""
+
+
+def _single_crop(depth, order, augmentation, test_crop, top1, top5, remark=""):
+    unit = {"original": "original Residual Unit", "full pre-activation": "pre-act Residual Unit"}.get(order, order)
+    spec = imagenet_spec(depth, order=order)
+    return SingleCrop(f"ResNet-{depth}, {unit}", spec, augmentation, (224, test_crop), top1, top5, remark)
+
+
+_PRE, _ASPECT = "full pre-activation", "scale+asp ratio"
+
+TABLE_5 = (
+    _single_crop(152, "original", "scale", 224, 23.0, 6.7),
+    _single_crop(152, "original", "scale", 320, 21.3, 5.5),
+    _single_crop(152, _PRE, "scale", 320, 21.1, 5.5),
+    _single_crop(200, "original", "scale", 320, 21.8, 6.0),
+    _single_crop(200, _PRE, "scale", 320, 20.7, 5.3),
+    _single_crop(200, _PRE, _ASPECT, 320, 20.1, 4.8, "its weights were released"),
+    SingleCrop("Inception v3", None, _ASPECT, (299, 299), 21.2, 5.6, "quoted"),
+)
+
+# Two more results on ImageNet, which section 5 gives in its text.
+SECTION_5 = (
+    _single_crop(101, "original", "", 224, 23.6, 7.1),
+    _single_crop(101, "BN after addition", "", 224, 24.6, 7.5),
+)
+
+
 GROUPS = TABLES | STUDIES
 
 
@@ -184,6 +226,8 @@ def rows(group=None, ids=()):
 
 def named(group):
     """The key in GROUPS of a table or study as a user writes it. Raises UsageError for one that is not there."""
+    if str(group) == "5":
+        raise UsageError("Table 5 is of ImageNet, which nothing here trains yet: the tables to run are 1, 2, 3 and 4")
     return {str(key): key for key in GROUPS}[choose(str(group), [str(key) for key in GROUPS], "table or study")]
 
 

@@ -104,6 +104,7 @@ def lines(series, x, *, alt, name, xlabel, ylabel, log=False, start=0, labels=Tr
         )
     axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     axis.margins(x=0.01)
+    axis.xaxis.get_major_locator().set_params(integer=True)  # there is no unit 2.5
     plain(axis)
     if labels:
         drawing.legend(loc="outside lower center", ncols=3, frameon=False)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from .errors import UsageError
-from .protocols import Reduction
+from .protocols import TIERS, Reduction
 from .rows import FAIL_ABOVE
 from .runs import Run, place
 
@@ -83,14 +83,23 @@ def completed(run, outcome):
 
 def store(run, record, results=None):
     """Write a completed record to the run's place; returns it."""
+    return write_json(run.record_path(results), record)
+
+
+def write_json(path, record):
+    """Write a record to a file, a line a key; returns it."""
     lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
-    write_atomically(run.record_path(results), f"{{\n{lines}\n}}\n".encode())
+    write_atomically(path, f"{{\n{lines}\n}}\n".encode())
     return record
 
 
 def read(run, results=None):
     """The run's record, or None where it has none. Raises UsageError for one that is damaged or of another recipe."""
-    path = run.record_path(results)
+    return read_json(run.record_path(results), run)
+
+
+def read_json(path, run):
+    """The record of the run that lies at `path`; see `read`."""
     try:
         record = json.loads(path.read_text())
         found, seed = record["recipe_hash"], record["seed"]
@@ -250,9 +259,12 @@ def difference(ours, baseline):
     if ours.diverged or baseline.diverged:
         return None
     gaps = [errors[0][seed] - errors[1][seed] for seed in errors[0].keys() & errors[1].keys()]
-    if len(gaps) < 2:
-        return None
-    return statistics.mean(gaps), _quantile(len(gaps)) * statistics.stdev(gaps) / math.sqrt(len(gaps))
+    return interval(gaps) if len(gaps) >= 2 else None
+
+
+def interval(values):
+    """(mean, half of its 95 % interval) of two values or more."""
+    return statistics.mean(values), _quantile(len(values)) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def runs_of(row, tier, reduction=Reduction(), results=None):
@@ -278,3 +290,16 @@ def reductions(row, tier, results=None):
     folder = folder.parent if variant else folder
     names = sorted(path.name.partition("@")[2] for path in folder.parent.glob(f"{table_row.id}@*"))
     return [Reduction.parse(name) for name in names if name and Reduction.names(name)]
+
+
+def settings(rows, results=None, found=runs_of):
+    """[(tier, reduction)] in which any of the rows has a run: small tiers first, a tier's recipe before its cuts.
+
+    found(row, tier, reduction, results): whether the row has one, or what else is asked for.
+    """
+    return [
+        (tier, reduction)
+        for tier in TIERS
+        for reduction in (Reduction(), *dict.fromkeys(r for row in rows for r in reductions(row, tier, results)))
+        if any(found(row, tier, reduction, results) for row in rows)
+    ]

@@ -61,6 +61,9 @@ class Run:
     def weights_path(self, results=None):
         return self.folder(results) / f"seed-{self.seed}.safetensors"
 
+    def watched_path(self, results=None):
+        return self.folder(results) / f"watched-{self.seed}.json"
+
     def lock_path(self, results=None):
         return self.folder(results) / f"seed-{self.seed}.lock"
 

@@ -8,16 +8,11 @@ import json
 import statistics
 from pathlib import Path
 
-from . import figures, notebooks, paper, records, tables
+from . import figures, grids, ledger, notebooks, paper, records, tables
+from .counts import parameters
 from .protocols import TIERS, Reduction
 from .rows import FAIL_ABOVE
 from .runs import place
-
-
-def grid(header, lines):
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *lines]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def _markdown(*parts):
@@ -72,7 +67,7 @@ def recipe(runs):
         ("momentum, weight decay", f"{protocol.momentum:g}, {protocol.weight_decay:g}"),
         ("augmentation", " and ".join(augmentation) or "none"),
     ]
-    return _markdown(grid(("recipe", ""), lines))
+    return _markdown(grids.markdown(("recipe", ""), lines))
 
 
 def _settings(shortcut):
@@ -99,7 +94,11 @@ def provenance(table, row, tier, reduction=""):
         )
         for record in found
     ]
-    return _markdown(grid(("variant", *header) if several else header, lines)) if lines else _markdown("Not run.")
+    return (
+        _markdown(grids.markdown(("variant", *header) if several else header, lines))
+        if lines
+        else _markdown("Not run.")
+    )
 
 
 def _short(commit):
@@ -209,7 +208,9 @@ def benches(folder):
         parts += [
             f"{outcome['device']}, {outcome['cores']} cores, torch {outcome['versions']['torch']}; {rounds}; "
             f"{outcome['data']}. The baseline: {outcome['baseline']}.",
-            grid(("network", "trainer", "images/s, median (range)", "times the baseline, median (range)"), lines),
+            grids.markdown(
+                ("network", "trainer", "images/s, median (range)", "times the baseline, median (range)"), lines
+            ),
         ]
     return _markdown(*parts) if parts else _markdown("Not measured.")
 
@@ -230,21 +231,58 @@ def published(table):
         "figure": lambda row: row.figure.replace(" ", "\N{NO-BREAK SPACE}"),
         "on shortcut": lambda row: row.on_shortcut,
         "on F": lambda row: row.on_residual,
+        "parameters": lambda row: f"{parameters(row.networks['']) / 1e6:.1f} M" if table == 4 else "",
         "error, %": lambda row: row.published,
         "remark": lambda row: row.remark,
     }
     kept = {name: cell for name, cell in columns.items() if any(str(cell(row)) for row in rows)}
     failing = any(row.published.fails for row in rows)
     note = f"*fail* is what the paper prints for a test error above {FAIL_ABOVE:.0f} %." if failing else ""
-    return _markdown(grid(kept, [[cell(row) for cell in kept.values()] for row in rows]), note)
+    return _markdown(grids.markdown(kept, [[cell(row) for cell in kept.values()] for row in rows]), note)
 
 
 def cited():
     """The other methods' results that Table 4 quotes."""
     labels = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
     return _markdown(
-        grid(("data", "method", "error, %"), [(labels[c.dataset], c.method, c.error) for c in paper.CITED])
+        grids.markdown(("data", "method", "error, %"), [(labels[c.dataset], c.method, c.error) for c in paper.CITED])
     )
+
+
+def imagenet():
+    """Table 5 as the paper prints it, then what its text adds; none of it was run here."""
+    lines = [
+        (
+            row.method,
+            row.augmentation or "not said",
+            *(f"{side}x{side}" for side in row.crops),
+            *(f"{error:.1f}" for error in (row.top1, row.top5)),
+            row.remark if row.network is None else "not run",
+        )
+        for row in (*paper.TABLE_5, *paper.SECTION_5)
+    ]
+    header = ("method", "augmentation", "train crop", "test crop", "top-1, %", "top-5, %", "ours")
+    return _markdown(grids.markdown(header, lines), "The last two lines stand in the text of section 5.")
+
+
+def imagenet_contrasts():
+    """The pairs of results on ImageNet that differ in one thing, by what it is, with the difference in points."""
+    lines = []
+    rows = [(*_choices_of(row), row) for row in (*paper.TABLE_5, *paper.SECTION_5) if row.network]
+    for position, (*one, first) in enumerate(rows):
+        for *other, second in rows[position + 1 :]:
+            apart = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
+            if len(apart) == 1:
+                ((before, after),) = apart
+                same = ", ".join(a for a, b in zip(one, other, strict=True) if a == b and a)
+                gaps = (f"{second.top1 - first.top1:+.1f}", f"{second.top5 - first.top5:+.1f}")
+                lines.append((f"{before} → {after}", same, *gaps))
+    return _markdown(grids.markdown(("change", "with", "top-1, points", "top-5, points"), lines))
+
+
+def _choices_of(row):
+    """Net, unit, augmentation and test crop, in words."""
+    return (f"ResNet-{row.network.depth}", row.network.order, row.augmentation, f"tested at {row.crops[1]}")
 
 
 def tier(table, tier):
@@ -273,31 +311,48 @@ def study(name):
     return _markdown(*parts) if parts else _markdown("Not run.")
 
 
-def search(name):
-    """The curve of a search: the error of each fold by row, and their median, of the newest tier that has any."""
-    from IPython.display import Image
+def convergence():
+    """Table 3's pairs at the end of training: both units' loss and test error, medians, in each tier that has both."""
+    lines = []
+    for ours in (row for row in paper.rows(3) if row.baseline):
+        pair = figures.Figure("", "", "", ((3, ours.baseline), (3, ours.id)))
+        for tier, reduction in pair.settings():
+            found = pair.summaries(tier, reduction)
+            losses, errors = ([_median_of(what, each) for each in found] for what in (ledger.FINAL_LOSS, ledger.ERROR))
+            seen = "yes" if losses[1] > losses[0] and errors[1] < errors[0] else "no"
+            numbers = (*(f"{loss:.3f}" for loss in losses), *(f"{error:.2f}" for error in errors))
+            name = f"`{ours.id}`, {_tier_words(tier, reduction)}"
+            lines.append((name, min(each.n for each in found), *numbers, seen))
+    header = (
+        *("pair", "n", "loss, original", "loss, pre-activation", "error, %, original", "error, %, pre-activation"),
+        "higher loss and lower error",
+    )
+    return (
+        _markdown(grids.markdown(header, lines))
+        if lines
+        else _markdown("Not run: no pair has both of its runs in one tier.")
+    )
 
+
+def _median_of(quantity, summary):
+    return statistics.median(map(quantity.of, summary.records))
+
+
+def search(name):
+    """The curve of a search: the error of each fold by row, and their median, of the tier nearest to the paper's."""
     from . import plots
 
     settings = _settings_run(name)
     if not settings:
         return _markdown("Not run.")
     tier, reduction = settings[-1]
-    file = io.BytesIO()
     found = [records.summary(row, tier, reduction) for row in paper.rows(name)]
-    plots.search(found, tables.title(name, tier, reduction)).savefig(file, dpi=160)
-    return Image(file.getvalue(), width=720)
+    return plots.search(found, tables.title(name, tier, reduction))
 
 
 def _settings_run(name):
-    """[(tier, reduction)] in which any row of a study has been run, small tiers first."""
-    rows = paper.rows(name)
-    return [
-        (tier, reduction)
-        for tier in TIERS
-        for reduction in (Reduction(), *dict.fromkeys(r for row in rows for r in records.reductions(row, tier)))
-        if any(records.runs_of(row, tier, reduction) for row in rows if place(row, "")[0] == row)
-    ]
+    """[(tier, reduction)] in which a study has been run; rows that it shares with the tables say nothing of that."""
+    return records.settings([row for row in paper.rows(name) if place(row, "")[0] == row])
 
 
 def _links(rows, tier, reduction):
@@ -316,5 +371,6 @@ def progress():
         counts = [sum(bool(records.runs_of(row, tier)) for row in rows) for tier in TIERS]
         reduced = sum(any(records.reductions(row, tier) for tier in TIERS) for row in rows)
         lines.append((f"Table {table}", len(rows), *(count or "not run" for count in counts), reduced or "not run"))
+    lines.append(("Table 5", sum(row.network is not None for row in paper.TABLE_5), *["not run"] * (len(TIERS) + 1)))
     header = ("", "rows", *(f"{tier} tier" for tier in TIERS), "at a reduced recipe")
-    return _markdown(grid(header, lines))
+    return _markdown(grids.markdown(header, lines))

@@ -1,6 +1,8 @@
 """The reproduced tables as rows of text, each cell from `paper` or from records; printed, and shown in the book."""
 
-from . import paper, records, studies
+from textwrap import fill
+
+from . import grids, paper, records, studies
 from .protocols import Reduction
 
 COLUMNS = ("row", "the paper", "ours", "n", "verdict")
@@ -76,20 +78,19 @@ def note(table, tier):
 
 def text(table, tier, reduction=Reduction(), ids=(), results=None):
     """The table as aligned plain text, with heading and note."""
-    lines = cells(table, tier, reduction, ids, results)
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    body = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    body.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([title(table, tier, reduction), "", *body, "", note(table, tier)])
+    header, *lines = cells(table, tier, reduction, ids, results)
+    rule = ["-" * max(map(len, column)) for column in zip(header, *lines, strict=True)]
+    return "\n".join(
+        [title(table, tier, reduction), "", *grids.plain([header, rule, *lines]), "", fill(note(table, tier), 80)]
+    )
 
 
 def markdown(table, tier, reduction=Reduction(), ids=(), results=None):
     """The table as Markdown. The paper's column stands only beside the paper tier."""
     header, *lines = cells(table, tier, reduction, ids, results)
-    lines = [header, ("---",) * len(header), *lines]
     if header == COLUMNS and tier != "paper":
-        lines = [(row, *ours) for row, _, *ours in lines]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        header, *lines = [(row, *ours) for row, _, *ours in (header, *lines)]
+    return grids.markdown(header, lines)
 
 
 MARKERS = ("<!-- results: written by `invoke readme` -->", "<!-- /results -->")
@@ -112,11 +113,9 @@ def results_block(results=None):
                 ours, baseline = compared(row, tier, reduction, results)
                 if ours.n:
                     cut = f" at {reduction}" if reduction.name else ""
-                    lines.append(
-                        f"| {row.table} | {row.id} | {tier}{cut} | {ours.error()} | {ours.runs()} "
-                        f"| {ours.verdict(baseline)} |"
-                    )
-    head = "| table | row | tier | test error, % | n | verdict |\n|---|---|---|---|---|---|"
-    run = len({line.split("|")[2] for line in lines})
+                    about = (row.table, row.id, f"{tier}{cut}")
+                    lines.append((*about, ours.error(), ours.runs(), ours.verdict(baseline)))
+    run = len({(table, id) for table, id, *_ in lines})
     rest = f"{run} of {sum(len(paper.rows(t)) for t in (1, 2, 3))} rows of Tables 1-3 have records; the rest: not run."
-    return "\n".join([head, *lines, "", rest]) if lines else "No row has been run yet."
+    header = ("table", "row", "tier", "test error, %", "n", "verdict")
+    return f"{grids.markdown(header, lines)}\n\n{rest}" if lines else "No row has been run yet."
