@@ -6,7 +6,7 @@ import statistics
 import numpy as np
 import pytest
 
-from identity_mappings import data, paper, records, runs, studies, tables
+from identity_mappings import data, paper, plots, records, runs, studies, tables
 from identity_mappings.commands import scaled
 from identity_mappings.protocols import Reduction
 
@@ -82,8 +82,8 @@ def test_a_run_of_the_search_is_tested_on_its_fold(tmp_path):
     assert np.array_equal(state.batches.images.images, fold.x_train)
 
 
-def summary(id, **errors):
-    (row,) = paper.rows("choices", [id])
+def summary(id, table="choices", **errors):
+    (row,) = paper.rows(table, [id])
     found = tuple(
         {"seed": int(seed[1:]), "test_error": error, "status": "diverged" if error is None else "finished"}
         for seed, error in errors.items()
@@ -112,3 +112,19 @@ def test_a_difference_is_paired_by_seed():
 )
 def test_what_is_said_of_a_choice(ours, base, said):
     assert tables.effect(ours, base) == said
+
+
+def test_the_curve_of_the_search_has_each_fold_in_its_place():
+    found = [
+        summary("bias-0", "gate-bias", s0=90.0, s1=None),
+        summary("bias-3", "gate-bias", s1=2.5, s0=1.5),
+        summary("bias-9", "gate-bias"),
+    ]
+    picture = plots.search(found, "The search")
+    assert picture.data == {
+        "bias": ["0", "-3", "-9"],
+        "median": [100.0, 2.0, None],
+        "fold 0": [90.0, 1.5, None],
+        "fold 1": [100.0, 2.5, None],
+    }
+    assert picture.alt == "The search. Median in percent by bias: 0: 100.0, -3: 2.0."

@@ -2,6 +2,8 @@
 
 import math
 
+from . import pictures
+
 
 def curves(summaries, title=""):
     """A matplotlib Figure: training loss (dashed, left axis) and test error (solid, right axis) against iteration.
@@ -89,22 +91,38 @@ def _rgb(position):
     return to_rgb(f"C{position}")
 
 
-def search(summaries, title=""):
-    """A matplotlib Figure: the error of each run, and the median, by row; a diverged run stands at the top edge."""
-    from matplotlib.figure import Figure
+def search(summaries, title):
+    """A Picture: the error of each fold, and the median, by initial bias; a diverged run stands at 100 %.
 
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axis = figure.add_subplot()
-    for position, summary in enumerate(summaries):
-        errors = [min(error, 100.0) for error in summary.errors]
-        axis.plot([position] * len(errors), errors, "o", color="C0", alpha=0.6)
-    medians = [min(summary.median, 100.0) if summary.n else math.nan for summary in summaries]
-    axis.plot(medians, color="C0")
-    names = [summary.row.case.rpartition("= ")[2] for summary in summaries]
-    axis.set(xticks=range(len(names)), xticklabels=names, xlabel="initial bias", ylabel="validation error (%)")
-    axis.set(ylim=(0, 100), title=title)
-    axis.grid(axis="y", alpha=0.3)
-    return figure
+    The upright axis is linear from 0 to 1 % and logarithmic above, where the biases that fail lie far from those that
+    learn.
+    """
+    drawing = pictures.figure(8, 4.2)
+    axis = drawing.add_subplot()
+    biases = [summary.row.case.rpartition("= ")[2] for summary in summaries]
+    medians = [min(summary.median, 100.0) if summary.n else None for summary in summaries]
+    data = {"bias": biases, "median": medians}
+    for fold in sorted({record["seed"] for summary in summaries for record in summary.records}):
+        errors = data[f"fold {fold}"] = [_error_of(summary, fold) for summary in summaries]
+        axis.plot(_gaps(errors), "o", color=pictures.COLOURS[0], alpha=0.6)
+    axis.plot(_gaps(medians), color=pictures.COLOURS[0])
+    axis.set(xticks=range(len(biases)), xticklabels=biases, xlabel="initial bias", ylabel="validation error (%)")
+    axis.set_yscale("symlog", linthresh=1, linscale=0.3)
+    axis.set(ylim=(0, 100), yticks=(0, 1, 2, 5, 10, 20, 50, 100))
+    axis.yaxis.set_major_formatter("{x:g}")
+    pictures.plain(axis)
+    said = ", ".join(
+        f"{bias}: {median:.1f}" for bias, median in zip(biases, medians, strict=True) if median is not None
+    )
+    return pictures.Picture(drawing, f"{title}. Median in percent by bias: {said}.", data, "gate-bias")
+
+
+def _error_of(summary, seed):
+    """The test error of a seed's run, 100 for one that diverged; None where it has not been run."""
+    for record in summary.records:
+        if record["seed"] == seed:
+            return 100.0 if record["status"] == "diverged" else record["test_error"]
+    return None
 
 
 def _gaps(values):

@@ -339,19 +339,15 @@ def _median_of(quantity, summary):
 
 
 def search(name):
-    """The curve of a search: the error of each fold by row, and their median, of the newest tier that has any."""
-    from IPython.display import Image
-
+    """The curve of a search: the error of each fold by row, and their median, of the tier nearest to the paper's."""
     from . import plots
 
     settings = _settings_run(name)
     if not settings:
         return _markdown("Not run.")
     tier, reduction = settings[-1]
-    file = io.BytesIO()
     found = [records.summary(row, tier, reduction) for row in paper.rows(name)]
-    plots.search(found, tables.title(name, tier, reduction)).savefig(file, dpi=160)
-    return Image(file.getvalue(), width=720)
+    return plots.search(found, tables.title(name, tier, reduction))
 
 
 def _settings_run(name):
