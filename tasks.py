@@ -5,15 +5,18 @@ invoke status                  what has been run, and what is next
 invoke book                    the site
 """
 
+import os
 import sys
 from pathlib import Path
 
 from invoke import Exit, task
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "pkg"))  # the checkout's own library, installed or not
+# The checkout's own library, installed or not: here, and in the kernels of notebooks and pages.
+sys.path.insert(0, str(HERE / "pkg"))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE / "pkg"), os.environ.get("PYTHONPATH")]))
 
-from identity_mappings import commands, notebooks, paper, tables  # noqa: E402
+from identity_mappings import commands, notebooks, paper, site, tables  # noqa: E402
 from identity_mappings.__main__ import guarded  # noqa: E402
 from identity_mappings.errors import UsageError  # noqa: E402
 from identity_mappings.protocols import Reduction  # noqa: E402
@@ -104,15 +107,38 @@ def data(_, dataset):
 @task(name="notebooks")
 def sync_notebooks(context):
     """Bring each notebook's .py and .ipynb together: the newer one wins; outputs are never kept."""
+    for path in notebooks.SOURCES.glob("*.py"):
+        text = path.read_text()
+        if (addressed := notebooks.with_address(text)) != text:
+            path.write_text(addressed)
     context.run(f"{sys.executable} -m jupytext --sync {HERE}/notebooks/*.py")
 
 
-@task
-def book(context):
-    """Execute the notebooks of all rows that have records and build the site, with warnings as errors."""
-    run(notebooks.execute_all)
-    context.run(f"{Path(sys.executable).with_name('jupyter-book')} build -W -n --keep-going {HERE}/book")
-    print(f"open {HERE}/book/_build/html/index.html")
+@task(
+    help={
+        "serve": "then serve the site to this machine's browser, until Ctrl-C",
+        "port": "to serve it on",
+        "pdf": "then print all pages into one PDF; needs Chromium or Chrome",
+    }
+)
+def book(_, serve=False, port=8000, pdf=False):
+    """Execute the notebooks of all rows that have records and build the site, with warnings as errors.
+
+    Only what has changed is executed again.
+    """
+
+    def action():
+        server = site.server(port) if serve else None  # what is not to be had is said before the build
+        printer = site.printer() if pdf else None
+        site.build()
+        print(f"open {site.SITE / 'index.html'}")
+        if printer:
+            site.print_pdf(printer)
+            print(f"open {site.PDF}")
+        if server:
+            site.serve(server)
+
+    run(action)
 
 
 @task

@@ -8,7 +8,7 @@ from pathlib import Path
 import jupytext
 import pytest
 
-from identity_mappings import paper, tables
+from identity_mappings import notebooks, paper, tables
 from identity_mappings.protocols import Reduction
 from identity_mappings.records import recipe_hash
 from identity_mappings.runs import Run
@@ -48,6 +48,18 @@ def test_notebook_pairs_agree(script):
     pair = [jupytext.read(path) for path in (script, script.with_suffix(".ipynb"))]
     text, notebook = ([(c.cell_type, c.source, c.metadata.get("tags")) for c in part.cells] for part in pair)
     assert text == notebook
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+def test_notebooks_have_the_address_of_pyproject(script):
+    text = script.read_text()
+    assert notebooks.with_address(text) == text
+    assert notebooks.with_address(text.replace('REPOSITORY = "https:', 'REPOSITORY = "ftp:')) == text
+
+
+def test_a_notebooks_packages_are_among_the_books():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras["notebook"]) < set(extras["book"])
 
 
 def test_committed_records_are_of_the_recipe_that_they_name():

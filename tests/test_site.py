@@ -2,16 +2,17 @@
 
 import os
 import re
-import shutil
+import tomllib
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pytest
 
-SITE = Path(__file__).resolve().parents[1] / "book" / "_build" / "html"
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
+from identity_mappings.site import chromium
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE = ROOT / "book" / "_build" / "html"
+CHROMIUM = chromium()
 PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if "_static" not in path.parts)
 
 pytestmark = [
@@ -103,6 +104,32 @@ def test_page_names_no_file_of_another_host(name):
     text = (SITE / name).read_text()
     assert FETCHED.findall(text) == []
     assert FROM_CSS.findall(text) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_accessible_in_both_themes(visit, name):
+    """axe-core's rules; each finding that is serious or critical is named with the element."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    page, found = visit(name), {}
+    for theme in ("light", "dark"):
+        page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        page.wait_for_timeout(400)  # until colours have faded over
+        for rule in axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]:
+            if rule["impact"] in ("serious", "critical"):
+                found[theme, rule["id"]] = [node["html"][:200] for node in rule["nodes"]]
+    assert found == {}
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if re.search(r"\btable-\d", name)])
+def test_colab_opens_the_tables_notebook(name):
+    if not (ROOT / ".git").exists():
+        pytest.skip("outside a checkout no commit is known, and there is no button")
+    address = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+    table = re.search(r"\btable-(\d+)", name)[1]
+    (link,) = re.findall(r'href="https://colab\.research\.google\.com/([^"]+)"', (SITE / name).read_text())
+    folder = f"github{urlparse(address).path}/blob"
+    opened = re.fullmatch(rf"{folder}/[0-9a-f]{{40}}/(notebooks/table_{table}\.ipynb)", link)
+    assert (ROOT / opened[1]).exists()
 
 
 def test_styles_ask_no_other_host():

@@ -66,7 +66,7 @@ def interactive(summaries):
     axis = {"color": grey, "gridcolor": "rgba(127, 127, 127, 0.25)", "zeroline": False}
     figure.update_layout(
         xaxis={"title": "iteration", **axis},
-        yaxis={"title": "training loss (dashed)", "type": "log", **axis, "showgrid": False},
+        yaxis={"title": "training loss (dashed)", "type": "log", "dtick": "D2", **axis, "showgrid": False},
         yaxis2={
             "title": "test error, % (solid)",
             "range": (0, _top(shown)),

@@ -1,0 +1,24 @@
+"""What the theme and Sphinx leave out for readers who hear a page; tests/test_site.py has axe-core look."""
+
+from bs4 import BeautifulSoup
+
+
+def setup(app):
+    app.connect("html-page-context", complete, priority=900)  # after the theme has put its functions there
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def complete(app, pagename, templatename, context, doctree):
+    """Complete the list of pages and the body of a page."""
+    make = context["generate_toctree_html"]
+    context["generate_toctree_html"] = lambda *given, **named: with_names(make(*given, **named))
+    # Sphinx calls references a list, whose children must be items; the role that they have instead is deprecated.
+    context["body"] = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+
+
+def with_names(tree):
+    """The list of pages with a name for each arrow that unfolds a part of it; the theme gives it an icon alone."""
+    soup = BeautifulSoup(str(tree), "html.parser")
+    for arrow in soup.select("li > details > summary"):
+        arrow["aria-label"] = f"Pages under {arrow.find_parent('li').a.get_text(strip=True)}"
+    return str(soup)
