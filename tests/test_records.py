@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from conftest import small_run
 
-from identity_mappings import UsageError, paper, records
+from identity_mappings import UsageError, paper, records, show
 from identity_mappings.protocols import Reduction
 from identity_mappings.records import Summary
 from identity_mappings.runs import Run, place
@@ -206,3 +206,23 @@ def test_seeds_are_listed_by_number(run, tmp_path):
         (folder / name).touch()
     assert run.seeds(tmp_path) == [2, 10, 30]
     assert run.seeds(tmp_path, (".json",)) == [2, 10]
+
+
+def test_a_page_shows_rows_by_precision(outcome, tmp_path):
+    """Records in a folder for each precision; a row that has none in one of them says so there."""
+    assert show.precisions(tmp_path).data == "Not measured."
+    for precision, id, seed, error in (
+        ("fp32", "110-original", 0, 12.5),
+        ("fp32", "110-original", 1, 14.5),
+        ("bf16-skip-fp32", "110-original", 0, 13.5),
+        ("bf16", "110-full-pre-activation", 0, 2.5),
+    ):
+        records.write(small_run(2, id, seed=seed), outcome(error), tmp_path / precision)
+    header, _, *lines = show.precisions(tmp_path).data.splitlines()
+    assert header.endswith("| `fp32` | `bf16` | `bf16-skip-fp32` |")
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:2]]
+    assert [line[0] for line in cells] == ["ResNet-110, original", "ResNet-110, full pre-activation"]
+    assert cells[0][1] == "smoke tier, reduced to 8 layers, 20 iterations"
+    assert cells[0][2].startswith("13.50 ") and cells[0][2].endswith("n = 2") and cells[0][3] == "not run"
+    assert cells[0][4].startswith("13.50") and cells[0][4].endswith("n = 1")
+    assert cells[1][2] == "not run" and cells[1][3].startswith("2.50")

@@ -4,6 +4,7 @@ On a CPU the turns are the same as on a CUDA device; its streams and recordings 
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -126,3 +127,32 @@ def test_resnet_1001_in_16_gigabytes():
     assert memory.need(large, (32, 32), "fp32", recompute=True) < card
     assert not memory.recomputes(usual, (32, 32), "fp32", card)
     assert not memory.recomputes(large, (32, 32), "fp32", memory.free("cpu"))
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    "needs, most, gigabytes, expected",
+    [([1, 1, 1], 3, 3, 3), ([1, 1, 1], 2, 3, 2), ([1, 3, 1, 2], 3, 5.5, 2), ([9, 9], 2, 1, 1), ([1, 1], 2, 1.9, 1)],
+)
+def test_the_largest_runs_decide_how_many_fit(needs, most, gigabytes, expected):
+    """Any of them may meet any other, so that as many are taken as fit even if they are the largest."""
+    assert memory.at_once([need * GIB for need in needs], most, gigabytes * GIB) == expected
+
+
+@pytest.mark.parametrize("gigabytes, processes", [(0.5, 1), (2.5, 2), (64, 4)])
+def test_main_memory_decides_how_many_processes_and_not_how_many_threads(tmp_path, monkeypatch, gigabytes, processes):
+    """On eight cores, four runs of which each is estimated at little more than the fixed share of 1 GiB."""
+    runs, lines, asked = [small_run(1, "original", seed=seed) for seed in range(4)], [], []
+    monkeypatch.setattr(many, "cores", lambda: 8)
+    monkeypatch.setattr(memory, "main", lambda: gigabytes * GIB)
+    monkeypatch.setattr(many, "_in_processes", lambda waiting, processes, how, *_: asked.append((processes, how)) or {})
+    many.train_all(runs, results=tmp_path, report=lines.append)
+    assert asked == [(processes, ("cpu", "fp32", 2, tmp_path, False))]
+    few = f"main memory holds {processes} of these runs at once, not 4: training fewer at once"
+    assert [event["line"] for event in lines] == ([] if processes == 4 else [few])
+
+
+def test_main_memory_is_what_this_machine_has():
+    assert memory.main() > 0 and (memory.main() < 2**50 or not Path("/proc/meminfo").exists())

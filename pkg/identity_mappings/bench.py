@@ -27,10 +27,10 @@ from .data.batches import Images
 from .errors import UsageError, choose
 from .networks import cifar_spec
 from .protocols import CIFAR
+from .training import memory
 from .training.capture import faster
 from .training.loop import be_exact, device_name, stream
 from .training.many import cores as cores_of
-from .training.memory import free
 from .training.step import PRECISIONS, Step
 
 BASELINE = (
@@ -61,6 +61,15 @@ class Case:
     def __str__(self):
         width = "" if self.width == 16 else f", {self.width} channels"
         return f"ResNet-{self.depth}{width}, {self.size} x {self.size}"
+
+
+# What the trainer is to reach on a CPU of two cores: case, trainer, times the baseline at least.
+AIMS = (
+    (Case(110, 16, 32, 128), "ours, fp32, R = 1", 1.15),
+    (Case(110, 16, 32, 128), "ours, bf16, R = 1", 1.5),
+    (Case(110, 8, 16, 128), "ours, fp32, R = 2", 2.0),
+    (Case(110, 8, 16, 128), "ours, bf16, R = 2", 2.0),
+)
 
 
 def dataset(size, n=IMAGES):
@@ -317,7 +326,7 @@ def bench(depths, runs, precisions, seconds, repeats, batch, size, width, device
     """Measure, print the table, and return all of it as plain JSON types. Raises UsageError as `checked` does."""
     cores = cores_of()
     runs = runs or ((1, 2, 3, 5) if device == "cuda" else tuple(sorted({1, cores})))
-    available = free(device) or _free_memory()
+    available = memory.free(device) or memory.main()
     cases = checked(depths, runs, precisions, seconds, repeats, batch, size, width, device, cores, available)
     say(f"baseline: {BASELINE}")
     say(f"{device_name(device)}, {cores} cores, torch {torch.__version__}; synthetic images, batches of {batch}")
@@ -338,6 +347,7 @@ def bench(depths, runs, precisions, seconds, repeats, batch, size, width, device
         "baseline": BASELINE,
         "data": f"{IMAGES} synthetic images",
         "device": device_name(device),
+        "device_type": device,
         "cores": cores,
         "seconds": seconds,
         "repeats": repeats,
@@ -350,15 +360,6 @@ def bench(depths, runs, precisions, seconds, repeats, batch, size, width, device
         "passes": PASSES,
         "results": results,
     }
-
-
-def _free_memory():
-    """Bytes of main memory that can be had; without /proc, infinitely many, so that nothing is refused."""
-    try:
-        with open("/proc/meminfo") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return float("inf")
 
 
 def write(path, outcome):

@@ -1,6 +1,8 @@
-"""Training curves in the manner of the paper's Figs. 3 and 6."""
+"""Training curves in the manner of the paper's Figs. 3 and 6; a search; the benches of the trainer."""
 
 import math
+import statistics
+from itertools import groupby
 
 from . import pictures
 
@@ -124,6 +126,63 @@ def _error_of(summary, seed):
         if record["seed"] == seed:
             return 100.0 if record["status"] == "diverged" else record["test_error"]
     return None
+
+
+def bench(outcomes):
+    """A matplotlib Figure of `bench.bench`'s outcomes: a panel a case, a mark a trainer, at its times the baseline.
+
+    Marks are medians of the rounds, whiskers reach from the smallest to the largest; one axis for all, logarithmic, as
+    ratios are. Beside a panel measured on CUDA, where the floors are of the device's memory and not of caches, the
+    shares of the two floors: a full mark for bytes, an open one for arithmetic.
+    """
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    cases = [
+        (outcome, name, [result for result in results if result["trainer"] != "baseline"])
+        for outcome in outcomes
+        for name, results in groupby(outcome["results"], lambda result: result["case"]["name"])
+    ]
+    with_floors = any(has_floors(outcome) for outcome in outcomes)
+    heights = [len(results) + 1.5 for *_, results in cases]
+    drawing = pictures.figure(8, 0.6 + 0.3 * sum(heights))
+    grid = {"height_ratios": heights, "width_ratios": (2, 1) if with_floors else (1,)}
+    axes = drawing.subplots(len(cases), 1 + with_floors, squeeze=False, sharex="col", gridspec_kw=grid)
+    colour_of = {}
+    for (outcome, name, results), (left, *right) in zip(cases, axes, strict=True):
+        left.axvline(1.0, color=pictures.INK, linewidth=0.8)
+        for place, result in enumerate(results):
+            precision, ratio = result["trainer"].split(", ")[1], result["ratio"]
+            colour = colour_of.setdefault(precision, pictures.COLOURS[len(colour_of) % len(pictures.COLOURS)])
+            median = statistics.median(ratio)
+            reach = [[median - min(ratio)], [max(ratio) - median]]
+            left.errorbar(median, place, xerr=reach, color=colour, marker="o", capsize=3)
+            left.annotate(f"{median:.2f}", (max(ratio), place), (6, 0), textcoords="offset points", va="center")
+            if has_floors(outcome):
+                shares = result["share_of_byte_floor"], result["share_of_arithmetic_floor"]
+                for share, face in zip(shares, (colour, "none"), strict=True):
+                    right[0].plot(100 * share, place, "o", color=colour, markerfacecolor=face)
+        labels = [result["trainer"].removeprefix("ours, ") for result in results]
+        left.set_yticks(range(len(results)), labels)
+        left.set_title(f"{name}: {outcome['device']}", loc="left", fontsize="medium")
+        for axis in (left, *right):
+            axis.set_ylim(len(results) - 0.5, -0.5)  # the first above
+            pictures.plain(axis)
+        for axis in right:
+            axis.set_yticks([])
+            axis.set_visible(has_floors(outcome))
+    axes[-1][0].margins(x=0.1)
+    axes[-1][0].set(xlabel="times the baseline's images per second (the line: the baseline)", xscale="log")
+    axes[-1][0].xaxis.set_major_locator(LogLocator(base=2, subs=(1.0, 1.5)))
+    axes[-1][0].xaxis.set_major_formatter("{x:g}")
+    axes[-1][0].xaxis.set_minor_locator(NullLocator())
+    if with_floors:
+        axes[-1][1].set(xlabel="share of the floor of bytes (full),\nof arithmetic (open), %", xlim=(0, None))
+    return drawing
+
+
+def has_floors(outcome):
+    """Whether an outcome's shares of its floors say something: on a CPU most bytes move in caches."""
+    return outcome.get("device_type") == "cuda"
 
 
 def _gaps(values):

@@ -193,8 +193,7 @@ def _tier_words(tier, reduction):
 def benches(folder):
     """The tables of the benches whose JSON files lie in a folder, each with the device that it was measured on."""
     parts = []
-    for path in sorted(Path(folder).glob("*.json")):
-        outcome = json.loads(path.read_text())
+    for outcome in _outcomes(folder):
         lines = [
             (
                 result["case"]["name"],
@@ -213,6 +212,70 @@ def benches(folder):
             ),
         ]
     return _markdown(*parts) if parts else _markdown("Not measured.")
+
+
+def bench_chart(folder):
+    """The same benches as one picture, with their numbers as its text and as CSV; see `plots.bench`."""
+    from . import pictures, plots
+
+    outcomes = _outcomes(folder)
+    if not outcomes:
+        return _markdown("Not measured.")
+    said, lines = ["Images per second as a multiple of the baseline's, median and range of the rounds."], []
+    for outcome in outcomes:
+        for result in outcome["results"]:
+            ratio = result["ratio"]
+            place = result["case"]["name"], outcome["device"], result["trainer"]
+            shares = result["share_of_byte_floor"], result["share_of_arithmetic_floor"]
+            known = plots.has_floors(outcome)
+            lines.append((*place, statistics.median(ratio), min(ratio), max(ratio), *(shares if known else ("", ""))))
+            if result["trainer"] != "baseline":
+                floors = ", of the byte floor {:.0%}, of the arithmetic floor {:.0%}".format(*shares) if known else ""
+                said.append(f"{', '.join(place)}: {_median_and_range(ratio, '.2f')}{floors}.")
+    header = ("network", "device", "trainer", "times the baseline", "smallest", "largest", "of bytes", "of arithmetic")
+    data = dict(zip(header, zip(*lines, strict=True), strict=True))
+    return pictures.Picture(plots.bench(outcomes), " ".join(said), data, "bench")
+
+
+def aims(folder):
+    """What the trainer was to reach on two CPU cores, and whether the benches of the folder say that it does."""
+    from . import bench
+
+    header, lines = ("network", "trainer", "aim", "measured, median (range)", "reached"), []
+    measured = [
+        result
+        for outcome in _outcomes(folder)
+        if outcome["cores"] == 2 and outcome.get("device_type", "cpu") == "cpu"
+        for result in outcome["results"]
+    ]
+    for case, trainer, least in bench.AIMS:
+        ratios = [r["ratio"] for r in measured if (r["case"]["name"], r["trainer"]) == (str(case), trainer)]
+        found = [(_median_and_range(ratio, ".2f"), statistics.median(ratio) >= least) for ratio in ratios]
+        for words, reached in found or [("not measured", None)]:
+            lines.append((case, trainer, f"{least:g}", words, {True: "yes", False: "no", None: ""}[reached]))
+    return _markdown(grids.markdown(header, lines))
+
+
+def precisions(folder):
+    """Rows of Table 2 by the precision that they were trained in: records in a folder for each precision."""
+    from .training.step import PRECISIONS
+
+    rows, folders = paper.rows(2), {name: Path(folder, name) for name in PRECISIONS}
+    lines = []
+    for tier, reduction in dict.fromkeys(s for each in folders.values() for s in records.settings(rows, each)):
+        for row in rows:
+            found = [records.summary(row, tier, reduction, each) for each in folders.values()]
+            if any(each.n for each in found):
+                lines.append((row.case, _tier_words(tier, reduction), *found))
+    if not lines:
+        return _markdown("Not measured.")
+    header = ("case", "recipe", *(f"`{name}`" for name in PRECISIONS))
+    note = "Test error in percent: the median of n runs, their mean ± standard deviation in brackets."
+    return _markdown(grids.markdown(header, lines), note)
+
+
+def _outcomes(folder):
+    return [json.loads(path.read_text()) for path in sorted(Path(folder).glob("*.json"))]
 
 
 def _median_and_range(values, form):

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import torch
 
 from .. import records
+from ..costs import SIZES
 from ..errors import UsageError
 from . import memory
 from .loop import nothing, process_kept, stream, train, training
@@ -58,6 +59,7 @@ def train_all(runs, device="cpu", precision="fp32", results=None, weights=False,
             # must give each run the threads, and so the last bits, that it would have had
             processes = min(cores(), len(runs))
             how = (device, precision, cores() // processes, results, weights)
+            processes = _that_fit(waiting, processes, precision, report)
             outcomes |= _in_processes(waiting, processes, how, report, asked)
         else:
             how = (device, precision, None, results, weights)
@@ -143,10 +145,7 @@ class Together:
         if len(self.under_way) > 1:
             self.most = len(self.under_way) - 1
             self.waiting.appendleft(run)
-            line = f"{run.name}: out of memory; from here on no more than {self.most} at once"
-            self.report(
-                {"kind": "note", "run": run.name, "iteration": 0, "iterations": 0, "seconds": 0.0, "line": line}
-            )
+            _note(self.report, run, f"{run.name}: out of memory; from here on no more than {self.most} at once")
         else:
             self.outcomes[run] = UsageError(
                 f"{run.name} does not fit into the device's memory, with nothing else of ours there: train it in bf16, "
@@ -156,6 +155,23 @@ class Together:
 
 def _draws(run):
     return run.recipe.network.shortcut.kind == "dropout"
+
+
+def _note(report, run, line):
+    report({"kind": "note", "run": run.name, "iteration": 0, "iterations": 0, "seconds": 0.0, "line": line})
+
+
+def _that_fit(runs, most, precision, report):
+    """How many of the runs main memory holds at once, one in any case; where fewer than `most`, a line says so.
+
+    Each keeps the threads of the whole plan, and so its numbers.
+    """
+    needs = [memory.need(run.recipe, SIZES[run.recipe.dataset], precision) for run in runs]
+    most = min(most, len(runs))
+    fit = memory.at_once(needs, most, memory.main())
+    if fit < most:
+        _note(report, runs[0], f"main memory holds {fit} of these runs at once, not {most}: training fewer at once")
+    return fit
 
 
 def _in_processes(waiting, processes, how, report, asked):

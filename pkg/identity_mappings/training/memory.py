@@ -1,5 +1,7 @@
 """Whether a run fits, from what its network keeps for the backward pass and from what the device has free."""
 
+from itertools import accumulate
+
 import torch
 
 from ..counts import activation_bytes
@@ -20,6 +22,21 @@ def free(device):
         return None
     unused, _ = torch.cuda.mem_get_info(device)
     return unused + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def main():
+    """Bytes of main memory that can be had; infinitely many, so that nothing is refused, where no /proc says it."""
+    try:
+        with open("/proc/meminfo") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return float("inf")
+
+
+def at_once(needs, most, available):
+    """How many runs of those `needs`, whichever they are, fit into `available` bytes at once: 1 to `most`."""
+    largest = sorted(needs, reverse=True)[:most]
+    return max(1, sum(total <= available for total in accumulate(largest)))
 
 
 def recomputes(recipe, size, precision, available):
