@@ -35,6 +35,7 @@ TESTS = {
         (
             "test_units.py",
             "test_step.py::test_deferred_statistics_are_those_of_batch_norm",
+            "test_step.py::test_statistics_kept_aside_are_no_part_of_the_weights",
             "test_step.py::test_a_repeated_pass_counts_once",
             "test_step.py::test_a_network_trained_by_others_keeps_its_own_statistics",
         ),

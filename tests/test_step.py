@@ -100,6 +100,12 @@ def test_deferred_statistics_are_those_of_batch_norm(group):
     torch.testing.assert_close(ours.eval()(x), reference.eval()(x), rtol=1e-12, atol=1e-12)
 
 
+def test_statistics_kept_aside_are_no_part_of_the_weights():
+    ours = BatchNorm2d(3)
+    RunningStatistics(nn.Sequential(ours), momentum=0.1)
+    assert ours.state_dict().keys() == nn.BatchNorm2d(3).state_dict().keys()
+
+
 def test_a_repeated_pass_counts_once():
     ours = BatchNorm2d(3)
     statistics, x = RunningStatistics(nn.Sequential(ours), momentum=0.1), torch.randn(8, 3, 4, 4)

@@ -18,15 +18,15 @@ RESULTS = Path(os.environ.get("IDENTITY_MAPPINGS_RESULTS") or ROOT / "results").
 
 # Every page's cells may use any of these ...
 LIBRARY = ((ROOT / "pkg", "**/*.py"), (ROOT / "book", "*.py"))
-# ... and show these; the executed notebooks, because pages link to those that are there.
-RECORDS = ((RESULTS, "**/seed-*.json"), (ROOT / "book" / "runs", "**/*.ipynb"))
-# Pages that show no record, and what they read instead; tests/test_fresh.py holds their cells to it.
-WITHOUT_RECORDS = {
+# ... and show these; of the executed notebooks the names, because pages link to those that are there.
+RECORDS = ((RESULTS, "**/*.json"), (ROOT / "book" / "runs", "**/*.ipynb"))
+# Pages that read something else; tests/test_fresh.py holds those without records to it.
+READS = {
     "analysis": (),
     "units": (),
     "traps": ((ROOT / "book", "*.csv"),),
     "details": ((ROOT / "tests", "*.py"),),
-    "trainer": ((ROOT / "book" / "bench", "*.json"),),
+    "trainer": (*RECORDS, (ROOT / "book" / "bench", "*.json")),
 }
 # What all pages are written with: a change is no reason to execute one, but to write each again.
 WRITING = ((ROOT / "book" / "_static", "**/*"), (ROOT / "book" / "_ext", "*.py"), (ROOT / "book", "*.bib"))
@@ -62,7 +62,7 @@ def stamp(name, source):
     """The hash of all that a page is made from."""
     if source.suffix == ".ipynb":  # executed before the build; only its title is made here
         return hashed([source.read_bytes(), Path(__file__).with_name("row_titles.py").read_bytes()])
-    patterns = LIBRARY + WITHOUT_RECORDS.get(name, RECORDS)
+    patterns = LIBRARY + READS.get(name, RECORDS)
     return hashed([source.read_bytes(), packages(), *contents(patterns)])
 
 

@@ -130,16 +130,23 @@ def course(results=None):
             found = seen(net, unit, results)
             if found is None or not found.n:
                 diverged = f" ({found.diverged} diverged)" if found and found.diverged else ""
-                lines.append((net, UNITS[unit], "all", "not run" + diverged, *[""] * (len(watching.MOMENTS) + 1)))
+                lines.append(
+                    (_whole(net), UNITS[unit], "all", "not run" + diverged, *[""] * (len(watching.MOMENTS) + 1))
+                )
                 continue
             taken = medians(found, "truncated")
             at = [taken.get(int(max(taken) * moment)) for moment in watching.MOMENTS]
             error = statistics.median(record["test_error"] for record in found.records)
             for stage in ("1", "2", "3", "all") if unit == "original" else ("all",):
                 cells = [f"{100 * statistics.mean(_of(stage, shares)):.1f}" if shares else "" for shares in at]
-                lines.append((net, UNITS[unit], stage, found.n, *cells, f"{error:.1f}"))
+                lines.append((_whole(net), UNITS[unit], stage, found.n, *cells, f"{error:.1f}"))
     header = ("net", "unit", "stage", "n", *map(_moment, watching.MOMENTS), "test error at the end, %")
     return grids.markdown(header, lines)
+
+
+def _whole(net):
+    """The net's name for a narrow column, which breaks no name in two."""
+    return net.replace("-", "\N{NON-BREAKING HYPHEN}")
 
 
 def _of(stage, values):

@@ -25,6 +25,7 @@ def curves(summaries, title=""):
         for record in summary.records:
             curve = record["curve"]
             thin = {"color": colour, "alpha": 0.9 if summary.n == 1 else 0.6, "linewidth": 1.3}
+            thin |= {"marker": "o"} if len(curve["iteration"]) == 1 else {}  # a line through one point is nothing
             loss_axis.plot(curve["iteration"], _gaps(curve["train_loss"]), linestyle="--", **thin)
             error_axis.plot(curve["iteration"], _gaps(curve["test_error"]), linestyle="-", **thin)
         handles.append(Line2D([], [], color=colour, label=f"{summary.row.id}: {summary}"))
