@@ -226,3 +226,4 @@ def test_a_page_shows_rows_by_precision(outcome, tmp_path):
     assert cells[0][2].startswith("13.50 ") and cells[0][2].endswith("n = 2") and cells[0][3] == "not run"
     assert cells[0][4].startswith("13.50") and cells[0][4].endswith("n = 1")
     assert cells[1][2] == "not run" and cells[1][3].startswith("2.50")
+    assert "| ResNet-110, original | not run | not run |" in lines

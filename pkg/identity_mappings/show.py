@@ -257,21 +257,27 @@ def aims(folder):
 
 
 def precisions(folder):
-    """Rows of Table 2 by the precision that they were trained in: records in a folder for each precision."""
+    """Rows of Table 2 by the precision that they were trained in, from records in a folder for each."""
     from .training.step import PRECISIONS
 
     rows, folders = paper.rows(2), {name: Path(folder, name) for name in PRECISIONS}
-    lines = []
+    lines, effects = [], []
     for tier, reduction in dict.fromkeys(s for each in folders.values() for s in records.settings(rows, each)):
         for row in rows:
-            found = [records.summary(row, tier, reduction, each) for each in folders.values()]
-            if any(each.n for each in found):
-                lines.append((row.case, _tier_words(tier, reduction), *found))
+            found = {name: records.summary(row, tier, reduction, each) for name, each in folders.items()}
+            if any(each.n for each in found.values()):
+                lines.append((row.case, _tier_words(tier, reduction), *found.values()))
+                effects.append((row.case, *(tables.effect(found[one], found[other]) for one, other in PAIRS)))
     if not lines:
         return _markdown("Not measured.")
     header = ("case", "recipe", *(f"`{name}`" for name in PRECISIONS))
     note = "Test error in percent: the median of n runs, their mean ± standard deviation in brackets."
-    return _markdown(grids.markdown(header, lines), note)
+    pairs = ("case", *(f"`{one}` less `{other}`" for one, other in PAIRS))
+    paired = "The mean difference in points of runs of the same seed, with its 95 % interval."
+    return _markdown(grids.markdown(header, lines), note, grids.markdown(pairs, effects), paired)
+
+
+PAIRS = (("bf16", "fp32"), ("bf16-skip-fp32", "bf16"))
 
 
 def _outcomes(folder):
