@@ -25,6 +25,7 @@ SECONDS = 120  # a mutant that runs longer hangs, and counts as killed
 LEFT_OUT = re.compile(r"ReplaceBinaryOperator_\w+_(BitAnd|BitOr|BitXor|LShift|RShift|Pow)$")
 
 FROZEN = "test_protocols.py::test_specifications_cannot_be_changed"
+FROM_FILE = "test_weights.py::test_a_network_comes_back_from_its_file"
 RELEASED = "test_foreign.py::test_torch7_logits_are_those_of_the_tree[the released 200 layers]"
 
 # file -> the tests that must notice, the quickest first, and the traps among them
@@ -41,7 +42,7 @@ TESTS = {
         ),
         ("13",),
     ),
-    "units": (("test_units.py", "test_networks.py", "test_oracles.py", RELEASED), ("04", "05", "06")),
+    "units": (("test_units.py", "test_networks.py", "test_oracles.py", FROM_FILE, RELEASED), ("04", "05", "06")),
     "networks": (
         (
             FROZEN,
@@ -52,6 +53,7 @@ TESTS = {
             "test_step.py::test_recomputation_keeps_less",
             "test_shortcuts.py",
             "test_oracles.py",
+            FROM_FILE,
             RELEASED,
         ),
         ("01", "03", "04", "05", "06", "07"),
