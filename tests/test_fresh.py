@@ -28,6 +28,7 @@ FILES = {
     "book/intro.md": "Intro\n=====\n\n```{toctree}\ntables\nunits\n```\n",
     "book/_static/book.css": "one",
     "book/_ext/row_titles.py": "one",
+    "book/bench/two.json": "one",
 }
 
 
@@ -83,6 +84,7 @@ def test_a_build_after_which_nothing_changed(repository):
         (RECORD, ["intro", "tables"]),
         (RECORD.replace("seed-0", "seed-1"), ["intro", "tables"]),
         (RECORD.replace("seed-0", "watched-0"), ["intro", "tables"]),
+        ("book/bench/one.json", ["intro", "tables"]),
         ("book/runs/quick/table-1/plain.ipynb", ["intro", "tables"]),
         ("book/runs/quick/table-1/original.ipynb", []),  # linked to, not shown
         ("book/units.md", ["units"]),

@@ -91,7 +91,9 @@ def test_a_tables_pages_have_the_button(page):
     assert (ROOT / "notebooks" / button["url"].rpartition("/")[2]).exists()
 
 
-@pytest.mark.parametrize("page, folder", [("units", "folder"), ("genindex", "folder"), ("table-2", "")])
+@pytest.mark.parametrize(
+    "page, folder", [("units", "folder"), ("genindex", "folder"), ("table-99", "folder"), ("table-2", "")]
+)
 def test_other_pages_have_none(page, folder):
     context = {"notebooks_in_colab": folder, "header_buttons": []}
     colab.add_button(None, page, "page.html", context, None)

@@ -30,7 +30,7 @@ def note(app, config):
 def add_button(app, pagename, templatename, context, doctree):
     """Add the button to the page's header."""
     notebooks, page = context["notebooks_in_colab"], PAGE.fullmatch(pagename)
-    if notebooks and page:
+    if notebooks and page and (ROOT / "notebooks" / f"table_{page[1]}.ipynb").exists():
         context["header_buttons"].append(
             {
                 "type": "link",

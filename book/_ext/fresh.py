@@ -15,21 +15,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(os.environ.get("IDENTITY_MAPPINGS_RESULTS") or ROOT / "results").expanduser()
+BOOK = ROOT / "book"
 
 # Every page's cells may use any of these ...
-LIBRARY = ((ROOT / "pkg", "**/*.py"), (ROOT / "book", "*.py"))
-# ... and show these; of the executed notebooks the names, because pages link to those that are there.
-RECORDS = ((RESULTS, "**/*.json"), (ROOT / "book" / "runs", "**/*.ipynb"))
-# Pages that read something else; tests/test_fresh.py holds those without records to it.
-READS = {
-    "analysis": (),
-    "units": (),
-    "traps": ((ROOT / "book", "*.csv"),),
-    "details": ((ROOT / "tests", "*.py"),),
-    "trainer": (*RECORDS, (ROOT / "book" / "bench", "*.json")),
-}
+LIBRARY = ((ROOT / "pkg", "**/*.py"), (BOOK, "*.py"), (BOOK, "*.csv"))
+# ... and show these: records, benches and the like beside the pages, and of the executed notebooks the names, to which
+# pages link. What begins with an underscore in the book's folder is made by builds, or for writing pages.
+RECORDS = ((RESULTS, "**/*.json"), (BOOK, "[!_]*/**/*.json"), (BOOK / "runs", "**/*.ipynb"))
+# Pages that read something else; tests/test_fresh.py holds them to reading no record.
+READS = {"analysis": (), "units": (), "traps": (), "details": ((ROOT / "tests", "*.py"),)}
 # What all pages are written with: a change is no reason to execute one, but to write each again.
-WRITING = ((ROOT / "book" / "_static", "**/*"), (ROOT / "book" / "_ext", "*.py"), (ROOT / "book", "*.bib"))
+WRITING = ((BOOK / "_static", "**/*"), (BOOK / "_ext", "*.py"), (BOOK, "*.bib"))
 
 
 def setup(app):
