@@ -123,7 +123,7 @@ def _panels(series, alt, name, ylabel, log=False):
 
 
 def course(results=None):
-    """What f truncates as training goes on, as a Markdown table: the mean over a stage's units, and over all units."""
+    """What f truncates as training goes on, as a Markdown table: the mean over a stage's units, and over all, in percent."""
     lines = []
     for net in NETS:
         for unit in UNITS:
@@ -140,7 +140,7 @@ def course(results=None):
             for stage in ("1", "2", "3", "all") if unit == "original" else ("all",):
                 cells = [f"{100 * statistics.mean(_of(stage, shares)):.1f}" if shares else "" for shares in at]
                 lines.append((_whole(net), UNITS[unit], stage, found.n, *cells, f"{error:.1f}"))
-    header = ("net", "unit", "stage", "n", *map(_moment, watching.MOMENTS), "test error at the end, %")
+    header = ("net", "unit", "stage", "n", *map(_moment, watching.MOMENTS), "test error, %")
     return grids.markdown(header, lines)
 
 
@@ -158,7 +158,7 @@ def _of(stage, values):
 
 
 def _moment(share):
-    return {0: "before training, %", 1: "at the end, %"}.get(share, f"after 1/{1 / (share or 1):.0f}, %")
+    return {0: "at first", 1: "at the end"}.get(share, f"at 1/{1 / (share or 1):.0f}")
 
 
 def said(results=None):
