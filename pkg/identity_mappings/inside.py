@@ -123,7 +123,7 @@ def _panels(series, alt, name, ylabel, log=False):
 
 
 def course(results=None):
-    """What f truncates as training goes on, as a Markdown table: the mean over a stage's units, and over all, in percent."""
+    """What f truncates as training goes on, in percent, as a Markdown table: means over a stage, and over all units."""
     lines = []
     for net in NETS:
         for unit in UNITS:
