@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from identity_mappings import NetworkSpec, UsageError, cifar_resnet, imagenet_resnet, shortcut
-from identity_mappings.networks import IMAGENET_UNITS, cifar_spec, imagenet_spec
+from identity_mappings.networks import IMAGENET_UNITS, bn_eps, cifar_spec, imagenet_spec, set_bn_eps
 
 
 @pytest.mark.parametrize("depth, branch", [(8, "one-layer"), (110, "basic"), (164, "bottleneck"), (11, "bottleneck")])
@@ -51,9 +51,21 @@ def test_unknown_imagenet_depth_is_refused():
         imagenet_resnet(34)
 
 
-def test_widths_of_another_number_of_stages_are_refused():
-    with pytest.raises(UsageError, match=r"widths must be one a stage, 4 of them; got \(4, 6, 8\)"):
-        imagenet_resnet(50, widths=(4, 6, 8))
+@pytest.mark.parametrize("widths", [(4, 6, 8), (4, 6, 8, 10, 12)])
+def test_widths_of_another_number_of_stages_are_refused(widths):
+    with pytest.raises(UsageError) as caught:
+        imagenet_resnet(50, widths=widths)
+    assert str(caught.value) == f"widths must be one a stage, 4 of them; got {widths}"
+
+
+def test_the_epsilon_of_bn_is_given_to_all_of_them():
+    net = cifar_resnet(8)
+    assert bn_eps(net) == 1e-5
+    set_bn_eps(net, 1e-3)
+    assert bn_eps(net) == 1e-3
+    assert {module.eps for module in net.modules() if isinstance(module, nn.BatchNorm2d)} == {1e-3}
+    assert not hasattr(net.classifier, "eps")
+    assert bn_eps(nn.Linear(1, 1)) == nn.BatchNorm2d(1).eps
 
 
 @pytest.mark.parametrize("depth", ["50", 50.0, None])

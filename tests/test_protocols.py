@@ -103,7 +103,8 @@ def test_a_reduction_shortens_the_schedule_and_the_net():
     reduced = tier_recipe("quick", Reduction(20, 320))
     assert reduced.network.depth == 20
     assert (reduced.protocol.iterations, reduced.protocol.drops, reduced.protocol.warmup) == (320, (160, 240), 20)
-    assert tier_recipe("quick", Reduction(width=6)).network.widths == (6, 12, 24)
+    for width in (1, 6, 15):  # as text, in which 6 and 6.0 differ: widths go into a recipe's hash
+        assert str(tier_recipe("quick", Reduction(width=width)).network.widths) == str((width, 2 * width, 4 * width))
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,9 @@ def test_a_reduction_shortens_the_schedule_and_the_net():
         ("smoke", Reduction(iterations=-5), "from 1 to 599.*got -5"),
         ("smoke", Reduction(iterations=0), "from 1 to 599.*got 0"),
         ("quick", Reduction(width=16), "width must be from 1 to 15, below the quick tier's; got 16"),
+        ("quick", Reduction(width=17), "width must be from 1 to 15, below the quick tier's; got 17"),
+        ("quick", Reduction(width=0), "width must be from 1 to 15, below the quick tier's; got 0"),
+        ("quick", Reduction(width=-1), "width must be from 1 to 15, below the quick tier's; got -1"),
         ("large", Reduction(), "tier must be one of: .*got 'large'"),
     ],
 )

@@ -71,6 +71,12 @@ def test_folds_cut_the_training_images_into_parts():
     assert np.array_equal(whole.without(13, 10).x_test, parts[3].x_test)
 
 
+def test_only_a_recipe_of_the_search_has_folds():
+    (searched,), (trained,) = paper.rows("gate-bias", ["bias-6"]), paper.rows(1, ["exclusive-gating-6"])
+    plain = trained.recipe().to_json()
+    assert searched.recipe().to_json() == plain | {"folds": 10} and "folds" not in plain
+
+
 def test_a_run_of_the_search_is_tested_on_its_fold(tmp_path):
     from identity_mappings.training.state import State
 
