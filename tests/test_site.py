@@ -111,12 +111,13 @@ def test_page_is_accessible_in_both_themes(visit, name):
     """axe-core's rules; each finding that is serious or critical is named with the element."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
     page, found = visit(name), {}
-    for theme in ("light", "dark"):
+    for theme, width in (("light", 1280), ("dark", 1280), ("light", 390)):
+        page.set_viewport_size({"width": width, "height": 800})
         page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
         page.wait_for_timeout(400)  # until colours have faded over
         for rule in axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]:
             if rule["impact"] in ("serious", "critical"):
-                found[theme, rule["id"]] = [node["html"][:200] for node in rule["nodes"]]
+                found[theme, width, rule["id"]] = [node["html"][:200] for node in rule["nodes"]]
     assert found == {}
 
 

@@ -2,8 +2,17 @@
 
 from bs4 import BeautifulSoup
 
+# What is wider than its page scrolls; who has no mouse must reach it to scroll it. The theme does so for code alone.
+REACH = """
+const reach = () => document.querySelectorAll("article table, figure.drawn > div").forEach((each) =>
+  each.scrollWidth > each.clientWidth ? (each.tabIndex = 0) : each.removeAttribute("tabindex"));
+addEventListener("load", reach);
+addEventListener("resize", reach);
+"""
+
 
 def setup(app):
+    app.add_js_file(None, body=REACH)
     app.connect("html-page-context", complete, priority=900)  # after the theme has put its functions there
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
