@@ -83,8 +83,7 @@ def watch(
     choose(precision, PRECISIONS, "precision")
     cut = Reduction(depth, iterations, width)
     planned_runs, device, _, _ = planned(table, row, tier, tuple(seed) or None, cut, device)
-    for dataset in dict.fromkeys(run.recipe.dataset for run in planned_runs):
-        datasets.load(dataset)
+    load_data(run for run in planned_runs if watching.read(run) is None)
     with listener() as report:
         for run in planned_runs:
             watching.watch(run, device, precision, report=report)
@@ -96,10 +95,15 @@ def train_runs(planned_runs, device, precision, weights=False):
     """`train_all` with the data checked first and progress shown."""
     if weights:
         weights_files.check_installed()
-    for dataset in dict.fromkeys(run.recipe.dataset for run in planned_runs if records.peek(run) is None):
-        datasets.load(dataset)
+    load_data(run for run in planned_runs if records.peek(run) is None)
     with listener() as report:
         return train_all(planned_runs, device, precision, weights=weights, report=report)
+
+
+def load_data(of_runs):
+    """Bring the data of all these runs before the first is trained, so that what is missing is said at once."""
+    for dataset in dict.fromkeys(run.recipe.dataset for run in of_runs):
+        datasets.load(dataset)
 
 
 def name_kept(planned_runs, precision):

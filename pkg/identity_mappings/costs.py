@@ -21,10 +21,9 @@ class Published:
     words: str
 
 
-PUBLISHED = (
-    Published("ResNet-1001 on CIFAR", 27.0, 2, "about 27 hours on 2 GPUs"),
-    Published("ResNet-200 on ImageNet", 3 * 7 * 24.0, 8, "about 3 weeks on 8 GPUs"),
-)
+ON_CIFAR = Published("ResNet-1001 on CIFAR", 27.0, 2, "about 27 hours on 2 GPUs")
+ON_IMAGENET = Published("ResNet-200 on ImageNet", 3 * 7 * 24.0, 8, "about 3 weeks on 8 GPUs")
+PUBLISHED = (ON_CIFAR, ON_IMAGENET)
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,10 @@ class Schedule:
     def iterations(self):
         return self.images * self.epochs // self.batch
 
+    def flops(self, spec):
+        """Operations of a whole training of the net."""
+        return count(spec, (224, 224)).training_flops * self.images * self.epochs
+
 
 IMAGENET = Schedule()
 
@@ -55,20 +58,19 @@ def imagenet(schedule=IMAGENET):
     lines = []
     for depth, spec in specs.items():  # an order of activation costs what another does
         small, large = (count(spec, (side, side)) for side in (224, 320))
-        training = small.training_flops * schedule.images * schedule.epochs
         memory = activation_bytes(spec, (224, 224), schedule.batch // schedule.gpus, "fp32")
         counted = (f"{parameters(spec) / 1e6:.1f} M", f"{small.macs / 1e9:.1f} G", f"{large.macs / 1e9:.1f} G")
-        lines.append((f"ResNet-{depth}", *counted, f"{training / 1e18:.1f} EFLOP", f"{memory / 2**30:.1f} GiB"))
+        lines.append(
+            (f"ResNet-{depth}", *counted, f"{schedule.flops(spec) / 1e18:.1f} EFLOP", f"{memory / 2**30:.1f} GiB")
+        )
     columns = ("parameters", "multiply-adds at 224x224", "at 320x320", "a training", "memory, each GPU")
     return grids.markdown(("network", *columns), lines, right=len(columns))
 
 
 def papers_rate(schedule=IMAGENET):
     """FLOP/s of each GPU that the paper's three weeks for ResNet-200 come to, on average."""
-    (weeks,) = [each for each in PUBLISHED if "ImageNet" in each.network]
     (spec,) = {row.network for row in paper.TABLE_5 if row.remark and row.network}
-    work = count(spec, (224, 224)).training_flops * schedule.images * schedule.epochs
-    return work / (weeks.hours * 3600 * weeks.gpus)
+    return schedule.flops(spec) / (ON_IMAGENET.hours * 3600 * ON_IMAGENET.gpus)
 
 
 @dataclass(frozen=True)

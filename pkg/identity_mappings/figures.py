@@ -7,6 +7,16 @@ from .errors import choose
 from .protocols import TIERS, Reduction
 
 
+def settings(rows, results=None):
+    """[(tier, reduction)] in which every one of the rows has a run, nearest to the paper first."""
+    found = [
+        (tier, cut)
+        for tier, cut in records.settings(rows, results)
+        if all(records.runs_of(row, tier, cut, results) for row in rows)
+    ]
+    return sorted(found, key=lambda setting: -TIERS.index(setting[0]))  # stable: a tier's own recipe stays first
+
+
 @dataclass(frozen=True)
 class Figure:
     """One panel. rows: (table, row id) of each curve, the baseline first. claim: what the paper says of it."""
@@ -18,13 +28,7 @@ class Figure:
 
     def settings(self, results=None):
         """[(tier, reduction)] in which every row of the panel has a run, nearest to the paper first."""
-        rows = self._rows()
-        found = [
-            (tier, cut)
-            for tier, cut in records.settings(rows, results)
-            if all(records.runs_of(row, tier, cut, results) for row in rows)
-        ]
-        return sorted(found, key=lambda setting: -TIERS.index(setting[0]))  # stable: a tier's own recipe stays first
+        return settings(self._rows(), results)
 
     def summaries(self, tier, reduction=Reduction(), results=None):
         """The `records.Summary` of each row."""

@@ -6,8 +6,8 @@ Where a row was watched with several seeds, a line is the median over them, unit
 import statistics
 from itertools import zip_longest
 
-from . import grids, paper, records, watching
-from .pictures import COLOURS, FAINT, MARKS, Picture, figure, plain
+from . import grids, paper, records, tables, watching
+from .pictures import COLOURS, FAINT, MARKS, Picture, figure, gaps, plain
 from .protocols import TIERS, Reduction
 
 TABLE = 3
@@ -53,10 +53,7 @@ def medians(found, field):
 def words(results=None):
     """Of which recipe the numbers are, in words."""
     chosen = settings(results)
-    if not chosen:
-        return "not run"
-    tier, cut = chosen[0]
-    return f"{tier} tier" + (f", reduced to {cut}" if cut.name else "")
+    return tables.tier_words(*chosen[0]) if chosen else "not run"
 
 
 def truncation(results=None):
@@ -105,9 +102,8 @@ def _panels(series, alt, name, ylabel, log=False):
     data = {"unit": list(range(max((len(v) for taken in series.values() for v in taken.values()), default=0)))}
     for axis, (net, taken) in zip(drawing.subplots(1, len(series), sharey=True), series.items(), strict=True):
         for place, (label, values) in enumerate(taken.items()):
-            drawn = [float("nan") if value is None else value for value in values]
             style = {"color": COLOURS[place], "marker": MARKS[place], "markevery": max(1, len(values) // 9)}
-            axis.plot(drawn, label=label, linewidth=1.3, markersize=4, **style)
+            axis.plot(gaps(values), label=label, linewidth=1.3, markersize=4, **style)
             data[f"{net}, {label}"] = [value for _, value in zip_longest(data["unit"], values)]
         if taken:
             axis.legend(frameon=False, fontsize=8)

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import html
 import io
+import math
 import re
 
 INK = "#000000"  # what is drawn in it takes the colour of the page's text
@@ -58,19 +59,26 @@ class Picture:
 
     def csv(self):
         """The numbers behind the picture, a column each."""
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(self.data)
-        writer.writerows(zip(*self.data.values(), strict=True))
-        return file.getvalue()
+        return as_csv(self.data, zip(*self.data.values(), strict=True))
 
     def caption(self):
         """A link to them, as a file that lies in the page."""
         if not self.data:
             return ""
-        content = base64.b64encode(self.csv().encode()).decode()
-        link = f'<a download="{self.name}.csv" href="data:text/csv;base64,{content}">the numbers, as CSV</a>'
-        return f"<figcaption>{link}</figcaption>"
+        return f"<figcaption>{csv_link(self.name, self.csv(), 'the numbers, as CSV')}</figcaption>"
+
+
+def as_csv(header, lines):
+    """Lines of cells under a header as CSV; None is an empty cell."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([header, *lines])
+    return file.getvalue()
+
+
+def csv_link(name, text, words):
+    """A link to a CSV file that lies in the page."""
+    content = base64.b64encode(text.encode()).decode()
+    return f'<a download="{name}.csv" href="data:text/csv;base64,{content}">{words}</a>'
 
 
 def figure(width, height):
@@ -90,10 +98,9 @@ def lines(series, x, *, alt, name, xlabel, ylabel, log=False, start=0, labels=Tr
     axis = drawing.add_subplot()
     numbers = range(start, start + max(map(len, series.values())))
     for place, (label, values) in enumerate(series.items()):
-        values = [float("nan") if value is None else value for value in values]
         axis.plot(
             numbers[: len(values)],
-            values,
+            gaps(values),
             color=COLOURS[place % len(COLOURS)],
             marker=MARKS[place % len(MARKS)],
             markersize=4,
@@ -110,6 +117,11 @@ def lines(series, x, *, alt, name, xlabel, ylabel, log=False, start=0, labels=Tr
         drawing.legend(loc="outside lower center", ncols=3, frameon=False)
     padded = {label: [*values, *[None] * (len(numbers) - len(values))] for label, values in series.items()}
     return Picture(drawing, alt, {x: list(numbers), **padded}, name)
+
+
+def gaps(values):
+    """The values with nothing drawn where there is None."""
+    return [math.nan if value is None else value for value in values]
 
 
 def plain(axis):

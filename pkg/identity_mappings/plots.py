@@ -1,6 +1,5 @@
 """Training curves in the manner of the paper's Figs. 3 and 6; a search; the benches of the trainer."""
 
-import math
 import statistics
 from itertools import groupby
 
@@ -26,8 +25,8 @@ def curves(summaries, title=""):
             curve = record["curve"]
             thin = {"color": colour, "alpha": 0.9 if summary.n == 1 else 0.6, "linewidth": 1.3}
             thin |= {"marker": "o"} if len(curve["iteration"]) == 1 else {}  # a line through one point is nothing
-            loss_axis.plot(curve["iteration"], _gaps(curve["train_loss"]), linestyle="--", **thin)
-            error_axis.plot(curve["iteration"], _gaps(curve["test_error"]), linestyle="-", **thin)
+            loss_axis.plot(curve["iteration"], pictures.gaps(curve["train_loss"]), linestyle="--", **thin)
+            error_axis.plot(curve["iteration"], pictures.gaps(curve["test_error"]), linestyle="-", **thin)
         handles.append(Line2D([], [], color=colour, label=f"{summary.row.id}: {summary}"))
     handles += [
         Line2D([], [], color="0.3", linestyle="-", label="test error"),
@@ -107,8 +106,8 @@ def search(summaries, title):
     data = {"bias": biases, "median": medians}
     for fold in sorted({record["seed"] for summary in summaries for record in summary.records}):
         errors = data[f"fold {fold}"] = [_error_of(summary, fold) for summary in summaries]
-        axis.plot(_gaps(errors), "o", color=pictures.COLOURS[0], alpha=0.6)
-    axis.plot(_gaps(medians), color=pictures.COLOURS[0])
+        axis.plot(pictures.gaps(errors), "o", color=pictures.COLOURS[0], alpha=0.6)
+    axis.plot(pictures.gaps(medians), color=pictures.COLOURS[0])
     axis.set(xticks=range(len(biases)), xticklabels=biases, xlabel="initial bias", ylabel="validation error (%)")
     axis.set_yscale("symlog", linthresh=1, linscale=0.3)
     axis.set(ylim=(0, 100), yticks=(0, 1, 2, 5, 10, 20, 50, 100))
@@ -183,11 +182,6 @@ def bench(outcomes):
 def has_floors(outcome):
     """Whether an outcome's shares of its floors say something: on a CPU most bytes move in caches."""
     return outcome.get("device_type") == "cuda"
-
-
-def _gaps(values):
-    """The values with nothing drawn where a diverged run has none."""
-    return [math.nan if value is None else value for value in values]
 
 
 def _top(summaries):

@@ -131,7 +131,7 @@ class Curves:
     def _repr_mimebundle_(self, include=None, exclude=None):
         import base64
 
-        from . import plots
+        from . import pictures, plots
 
         file = io.BytesIO()
         plots.curves(self.summaries, self.title).savefig(file, dpi=160)
@@ -139,12 +139,11 @@ class Curves:
         plot = plots.interactive(self.summaries).to_html(
             full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
         )
-        data = base64.b64encode(self.csv().encode()).decode()
         alt = f"{self.title}: training loss and test error by iteration of {self._names()}"
         html = (
             f'<div class="curves" role="group" aria-label="{alt}">{plot}</div>'
             f'<img class="curves-in-print" alt="{alt}" src="data:image/png;base64,{picture}">'
-            f'<p><a download="{self.name}.csv" href="data:text/csv;base64,{data}">The data as CSV</a></p>'
+            f"<p>{pictures.csv_link(self.name, self.csv(), 'The data as CSV')}</p>"
         )
         return {"text/html": html, "image/png": picture, "text/plain": alt}
 
@@ -153,14 +152,15 @@ class Curves:
 
     def csv(self):
         """Every point of the curves: table, row, seed, then the columns of a record's curve."""
-        columns = list(next(record for summary in self.summaries for record in summary.records)["curve"])
-        lines = [",".join(["table", "row", "seed", *columns])]
+        from .pictures import as_csv
+
+        columns, lines = list(next(record for summary in self.summaries for record in summary.records)["curve"]), []
         for summary in self.summaries:
             for record in summary.records:
                 place = (summary.row.table, summary.row.id, record["seed"])
-                for point in zip(*(record["curve"][column] for column in columns), strict=True):
-                    lines.append(",".join("" if value is None else str(value) for value in (*place, *point)))
-        return "\n".join(lines) + "\n"
+                points = zip(*(record["curve"][column] for column in columns), strict=True)
+                lines += [(*place, *point) for point in points]
+        return as_csv(("table", "row", "seed", *columns), lines)
 
 
 def figure(name):
@@ -178,16 +178,12 @@ def claim(name):
     """What the paper says of one of its training curves, and in which tier ours are."""
     panel = figures.figure(name)
     settings = panel.settings()
-    ours = f" Ours: {_tier_words(*settings[0])}." if settings else ""
+    ours = f" Ours: {tables.tier_words(*settings[0])}." if settings else ""
     return _markdown(f"**{panel.title}.** What the paper sees: {panel.claim[0].lower()}{panel.claim[1:]}{ours}")
 
 
 def _caption(panel, tier, reduction):
-    return f"{panel.title} ({_tier_words(tier, reduction)})"
-
-
-def _tier_words(tier, reduction):
-    return f"{tier} tier" + (f", reduced to {reduction}" if reduction.name else "")
+    return f"{panel.title} ({tables.tier_words(tier, reduction)})"
 
 
 def benches(folder):
@@ -266,7 +262,7 @@ def precisions(folder):
         for row in rows:
             found = {name: records.summary(row, tier, reduction, each) for name, each in folders.items()}
             if any(each.n for each in found.values()):
-                lines.append((row.case, _tier_words(tier, reduction), *found.values()))
+                lines.append((row.case, tables.tier_words(tier, reduction), *found.values()))
                 effects.append((row.case, *(tables.effect(found[one], found[other]) for one, other in PAIRS)))
     if not lines:
         return _markdown("Not measured.")
@@ -384,13 +380,13 @@ def convergence():
     """Table 3's pairs at the end of training: both units' loss and test error, medians, in each tier that has both."""
     lines = []
     for ours in (row for row in paper.rows(3) if row.baseline):
-        pair = figures.Figure("", "", "", ((3, ours.baseline), (3, ours.id)))
-        for tier, reduction in pair.settings():
-            found = pair.summaries(tier, reduction)
+        pair = (*paper.rows(3, [ours.baseline]), ours)
+        for tier, reduction in figures.settings(pair):
+            found = [records.summary(row, tier, reduction) for row in pair]
             losses, errors = ([_median_of(what, each) for each in found] for what in (ledger.FINAL_LOSS, ledger.ERROR))
             seen = "yes" if losses[1] > losses[0] and errors[1] < errors[0] else "no"
             numbers = (*(f"{loss:.3f}" for loss in losses), *(f"{error:.2f}" for error in errors))
-            name = f"`{ours.id}`, {_tier_words(tier, reduction)}"
+            name = f"`{ours.id}`, {tables.tier_words(tier, reduction)}"
             lines.append((name, min(each.n for each in found), *numbers, seen))
     header = (
         *("pair", "n", "loss, original", "loss, pre-activation", "error, %, original", "error, %, pre-activation"),

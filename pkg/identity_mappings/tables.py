@@ -56,6 +56,11 @@ def title(table, tier, reduction=Reduction()):
     return f"{paper.label(table)}. {titles[table]} ({scale[tier]}{cut})"
 
 
+def tier_words(tier, reduction=Reduction()):
+    """A tier and its reduction as a sentence names them."""
+    return f"{tier} tier" + (f", reduced to {reduction}" if reduction.name else "")
+
+
 def note(table, tier):
     """What a reader must know of a table's numbers in a tier."""
     if table == "choices":
