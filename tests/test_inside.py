@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from identity_mappings import inside, ledger, paper, watching
+from identity_mappings import inside, ledger, paper, records, watching
 from identity_mappings.protocols import Reduction
-from identity_mappings.records import completed, write_json
 from identity_mappings.runs import Run, place
 
 FIELDS = ("negative", "truncated", "signal", "residual", "mean", "deviation", "gradient")
@@ -18,14 +17,14 @@ def put(outcome, tmp_path):
 
     def write(id, first, last, seed=0, tier="smoke", cut=Reduction(), status="finished"):
         (row,) = paper.rows(3, [id])
-        run = Run(*place(row, ""), tier, seed, cut)
+        run = Run(*place(row, ""), tier, seed, cut, watched=True)
         units = [
             {"iteration": at, **{field: [share, share + 0.1, share + 0.2] for field in FIELDS}}
             for at, share in ((0, first), (run.recipe.protocol.iterations, last))
         ]
         made = outcome(50.0 + seed, status) | {"units": units, "images": 64, "wall_seconds": 10.0}
         made |= {"device": "a CPU", "versions": {"torch": "3"}}
-        write_json(run.watched_path(tmp_path), completed(run, made))
+        records.write(run, made, tmp_path)
         return tmp_path
 
     return write

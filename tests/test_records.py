@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -227,3 +228,36 @@ def test_a_page_shows_rows_by_precision(outcome, tmp_path):
     assert cells[0][4].startswith("13.50") and cells[0][4].endswith("n = 1")
     assert cells[1][2] == "not run" and cells[1][3].startswith("2.50")
     assert "| ResNet-110, original | not run | not run |" in lines
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """The library as pip leaves it in a virtual environment that lies in a repository of its user's."""
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    site_packages = tmp_path / "venv" / "site-packages"
+    about = site_packages / "identity_mappings-0.1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: identity-mappings\nVersion: 0.1.0\n")
+    monkeypatch.syspath_prepend(site_packages)
+    monkeypatch.setattr(records, "__file__", str(site_packages / "identity_mappings" / "records.py"))
+    monkeypatch.delenv("IDENTITY_MAPPINGS_COMMIT", raising=False)
+    return about
+
+
+@pytest.mark.parametrize(
+    "source, commit",
+    [
+        ({"url": "https://example.org/r.git", "vcs_info": {"vcs": "git", "commit_id": "0123abc"}}, "0123abc"),
+        ({"url": "file:///a/folder", "dir_info": {"editable": True}}, None),
+        (None, None),
+    ],
+)
+def test_an_installed_library_has_the_commit_that_pip_took_it_from(installed, source, commit):
+    if source:
+        (installed / "direct_url.json").write_text(json.dumps(source))
+    assert records.commit.__wrapped__() == commit
+
+
+def test_a_copy_without_git_takes_its_commit_from_the_environment(installed, monkeypatch):
+    monkeypatch.setenv("IDENTITY_MAPPINGS_COMMIT", "4567def")
+    assert records.commit.__wrapped__() == "4567def"

@@ -1,6 +1,7 @@
 """A watched run: the same as an unwatched one, measured when it says, kept as the records are."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from identity_mappings.protocols import Reduction
 from identity_mappings.runs import Run
 from identity_mappings.training import train
 from identity_mappings.training.state import State
+from identity_mappings.training.watched import moments
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,23 +23,27 @@ ROOT = Path(__file__).resolve().parents[1]
     "iterations, expected", [(150, [0, 2, 9, 37, 150]), (20, [0, 1, 5, 20]), (64_000, [0, 1000, 4000, 16_000, 64_000])]
 )
 def test_moments_of_a_schedule(iterations, expected):
-    assert watching.moments(iterations) == expected
+    assert moments(iterations) == expected
+
+
+def watched(*arguments, **options):
+    return replace(small_run(*arguments, **options), watched=True)
 
 
 @pytest.mark.parametrize("table, id, depth", [(2, "164-original", 11), (1, "dropout", 8)])
 def test_a_watched_run_is_the_run(tmp_path, table, id, depth):
-    run = small_run(table, id, depth)
-    watched = watching.watch(run, threads=1, results=tmp_path)
-    alone = train(run, results=tmp_path, threads=1)
-    assert {**records.numbers(watched), "curve": None} == {**records.numbers(alone), "curve": None}
-    assert watched["curve"]["train_error"][-1] != alone["curve"]["train_error"][-1]  # of other iterations: no copy
-    assert watching.read(run, tmp_path) == watched
-    assert records.read(run, tmp_path) == alone
+    run = watched(table, id, depth)
+    record = train(run, threads=1, results=tmp_path)
+    alone = train(replace(run, watched=False), results=tmp_path, threads=1)
+    assert records.numbers(record) == records.numbers(alone)
+    assert record["units"] and "units" not in alone
+    assert records.read(run, tmp_path) == record
+    assert records.read(replace(run, watched=False), tmp_path) == alone
 
 
 def test_what_is_kept_is_what_a_loop_by_hand_measures(tmp_path):
-    run = small_run(2, "164-original", 11)
-    kept = watching.watch(run, threads=1, results=tmp_path)["units"]
+    run = watched(2, "164-original", 11)
+    kept = train(run, threads=1, results=tmp_path)["units"]
     state = State(run.recipe, 0, "cpu", "fp32")
     for entry in kept:
         while state.iteration < entry["iteration"]:
@@ -49,20 +55,31 @@ def test_what_is_kept_is_what_a_loop_by_hand_measures(tmp_path):
     assert [entry["iteration"] for entry in kept] == [0, 1, 5, 20]
 
 
+@pytest.mark.parametrize("stops", [1, 2, 7])
+def test_a_watched_run_that_was_stopped_ends_as_an_uninterrupted_one(tmp_path, stops):
+    run = watched(2, "164-original", 11)
+    asked = iter(range(1, 20))
+    assert train(run, threads=1, results=tmp_path, should_stop=lambda: next(asked) == stops) is None
+    assert records.read(run, tmp_path) is None and run.checkpoint_path(tmp_path).exists()
+    resumed = train(run, threads=1, results=tmp_path)
+    whole = train(run, threads=1, results=tmp_path / "whole")
+    assert (records.numbers(resumed), resumed["units"]) == (records.numbers(whole), whole["units"])
+
+
 def test_a_run_is_watched_once(tmp_path):
-    run = small_run(1, "original")
-    first = watching.watch(run, results=tmp_path)
-    assert watching.watch(run, results=tmp_path) == first  # with the time at which it was written
-    other = small_run(1, "original", iterations=40)
+    run = watched(1, "original")
+    first = train(run, results=tmp_path)
+    assert train(run, results=tmp_path) == first  # with the time at which it was written
+    other = watched(1, "original", iterations=40)
     other.folder(tmp_path).mkdir()
-    run.watched_path(tmp_path).rename(other.watched_path(tmp_path))
+    run.record_path(tmp_path).rename(other.record_path(tmp_path))
     with pytest.raises(UsageError, match="of another recipe"):
-        watching.watch(other, results=tmp_path)
+        train(other, results=tmp_path)
 
 
 def test_a_run_that_diverges_keeps_what_was_measured_before(tmp_path):
-    run = small_run(1, "original", cls=Exploding)
-    record = watching.watch(run, results=tmp_path)
+    run = watched(1, "original", cls=Exploding)
+    record = train(run, results=tmp_path)
     assert record["status"] == "diverged" and record["diverged_at"] == record["curve"]["iteration"][-1]
     assert [entry["iteration"] for entry in record["units"]] == [0, 1]  # the rate that breaks it comes after these
     assert None not in record["units"][0]["gradient"]
@@ -77,9 +94,9 @@ def test_seen_are_the_runs_that_ended(tmp_path):
     (row,) = paper.rows(1, ["original"])
     cut = Reduction(8, 20)
     for seed in (1, 0):
-        watching.watch(small_run(1, "original", seed=seed), results=tmp_path)
+        train(watched(1, "original", seed=seed), results=tmp_path)
     train(small_run(1, "original", seed=2), results=tmp_path)
-    path = small_run(1, "original", seed=1).watched_path(tmp_path)
+    path = watched(1, "original", seed=1).record_path(tmp_path)
     ended = watching.seen(row, "smoke", cut, tmp_path)
     assert ([record["seed"] for record in ended.records], ended.diverged) == ([0, 1], 0)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "diverged"}))
@@ -106,6 +123,7 @@ def test_committed_watched_records_are_of_the_recipe_that_they_name():
     for path in (ROOT / "results").rglob("watched-*.json"):
         record = json.loads(path.read_text())
         (row,) = paper.rows(record["table"], [record["row"]])
-        run = Run(row, record["variant"], record["tier"], record["seed"], Reduction.parse(record["reduction"]))
-        assert watching.read(run, ROOT / "results") == record
-        assert run.watched_path(ROOT / "results") == path
+        cut = Reduction.parse(record["reduction"])
+        run = Run(row, record["variant"], record["tier"], record["seed"], cut, watched=True)
+        assert records.read(run, ROOT / "results") == record
+        assert run.record_path(ROOT / "results") == path

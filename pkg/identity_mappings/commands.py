@@ -1,11 +1,12 @@
 """What the commands do, for both command lines: `invoke` and `python -m identity_mappings`."""
 
 from collections import Counter
+from dataclasses import replace
 
 import filelock
 
 from . import data as datasets
-from . import evaluation, foreign, grids, paper, records, runs, studies, tables, watching
+from . import evaluation, foreign, grids, paper, records, runs, studies, tables
 from . import weights as weights_files
 from .data import cifar
 from .errors import UsageError
@@ -79,31 +80,27 @@ def watch(
     device="auto",
     precision="fp32",
 ):
-    """Train runs that nobody has watched yet, one after the other, and keep what their units do on the way."""
+    """Train runs that nobody has watched yet, measure their units on the way, and say where the records are."""
     choose(precision, PRECISIONS, "precision")
     cut = Reduction(depth, iterations, width)
     planned_runs, device, _, _ = planned(table, row, tier, tuple(seed) or None, cut, device)
-    load_data(run for run in planned_runs if watching.read(run) is None)
-    with listener() as report:
-        for run in planned_runs:
-            watching.watch(run, device, precision, report=report)
+    planned_runs = [replace(run, watched=True) for run in planned_runs]
+    name_kept(planned_runs, precision)
+    outcomes = train_runs(planned_runs, device, precision)
     for run in planned_runs:
-        print(f"watched: {run.watched_path()}")
+        if run.record_path().exists():
+            print(f"watched: {run.record_path()}")
+    raise_refused(outcomes)
 
 
 def train_runs(planned_runs, device, precision, weights=False):
     """`train_all` with the data checked first and progress shown."""
     if weights:
         weights_files.check_installed()
-    load_data(run for run in planned_runs if records.peek(run) is None)
+    for dataset in dict.fromkeys(run.recipe.dataset for run in planned_runs if records.peek(run) is None):
+        datasets.load(dataset)
     with listener() as report:
         return train_all(planned_runs, device, precision, weights=weights, report=report)
-
-
-def load_data(of_runs):
-    """Bring the data of all these runs before the first is trained, so that what is missing is said at once."""
-    for dataset in dict.fromkeys(run.recipe.dataset for run in of_runs):
-        datasets.load(dataset)
 
 
 def name_kept(planned_runs, precision):

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from . import grids, paper, records
 from .counts import activation_bytes, count, parameters
+from .data import SIZES
 from .protocols import TIERS, Reduction
 from .runs import plan
-
-SIZES = {"digits": (8, 8), "digit-pairs": (8, 16), "cifar10": (32, 32), "cifar100": (32, 32)}  # of an image, (h, w)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from itertools import zip_longest
 from . import grids, paper, records, tables, watching
 from .pictures import COLOURS, FAINT, MARKS, Picture, figure, gaps, plain
 from .protocols import TIERS, Reduction
+from .training.watched import MOMENTS
 
 TABLE = 3
 NETS = {"ResNet-164": "cifar10-164", "ResNet-1001": "cifar10-1001"}
@@ -126,17 +127,15 @@ def course(results=None):
             found = seen(net, unit, results)
             if found is None or not found.n:
                 diverged = f" ({found.diverged} diverged)" if found and found.diverged else ""
-                lines.append(
-                    (_whole(net), UNITS[unit], "all", "not run" + diverged, *[""] * (len(watching.MOMENTS) + 1))
-                )
+                lines.append((_whole(net), UNITS[unit], "all", "not run" + diverged, *[""] * (len(MOMENTS) + 1)))
                 continue
             taken = medians(found, "truncated")
-            at = [taken.get(int(max(taken) * moment)) for moment in watching.MOMENTS]
+            at = [taken.get(int(max(taken) * moment)) for moment in MOMENTS]
             error = statistics.median(record["test_error"] for record in found.records)
             for stage in ("1", "2", "3", "all") if unit == "original" else ("all",):
                 cells = [f"{100 * statistics.mean(_of(stage, shares)):.1f}" if shares else "" for shares in at]
                 lines.append((_whole(net), UNITS[unit], stage, found.n, *cells, f"{error:.1f}"))
-    header = ("net", "unit", "stage", "n", *map(_moment, watching.MOMENTS), "test error, %")
+    header = ("net", "unit", "stage", "n", *map(_moment, MOMENTS), "test error, %")
     return grids.markdown(header, lines)
 
 
@@ -171,10 +170,10 @@ def said(results=None):
     rarer, deeper = "not run", "not run"
     if shallow:
         rarer = f"from {shallow[0]:.1f} % before training to {shallow[-1]:.1f} % at its end, the mean over the units"
-        rarer += f": {_seen(shallow[-1] < shallow[0])}, n = {runs['ResNet-164']}"
+        rarer += f": {records.seen(shallow[-1] < shallow[0])}, n = {runs['ResNet-164']}"
     if shallow and deep:
         deeper = f"{deep[-1]:.1f} % at the end, against {shallow[-1]:.1f} %"
-        deeper += f": {_seen(deep[-1] > shallow[-1])}, n = {min(runs.values())}"
+        deeper += f": {records.seen(deep[-1] > shallow[-1])}, n = {min(runs.values())}"
     lines = [
         f"*Training makes truncation rarer at 164 layers*: {rarer}.",
         f"*It stays more frequent at 1001*: {deeper}.",
@@ -186,10 +185,6 @@ def said(results=None):
         changes = [f"from {before:.1f} to {after:.1f} % in {net}" for net, (before, after) in late.items()]
         lines.append(f"The last stage alone, over the last three quarters of training: {', '.join(changes)}.")
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _seen(shown):
-    return "seen" if shown else "not seen"
 
 
 def provenance(results=None):

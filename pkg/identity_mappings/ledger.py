@@ -100,15 +100,11 @@ def verdict(comparison, tier, reduction=Reduction(), results=None):
         return NOT_RUN
     if comparison.relation == "fails":
         failed = found[0].median > FAIL_ABOVE
-        return Verdict(("holds" if failed else "differs") if tier == "paper" else _seen(failed), n)
+        return Verdict(("holds" if failed else "differs") if tier == "paper" else records.seen(failed), n)
     if tier != "paper":
-        return Verdict(_seen(_shows(comparison, found)), n)
+        return Verdict(records.seen(_shows(comparison, found)), n)
     distances = paired(found, comparison.quantity)
     return Verdict(_decided(comparison.relation, distances), n)
-
-
-def _seen(shown):
-    return "seen" if shown else "not seen"
 
 
 def _shows(comparison, found):

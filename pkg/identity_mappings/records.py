@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 
 from .errors import UsageError
@@ -34,17 +35,37 @@ def recipe_hash(recipe):
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def seen(shown):
+    """How a tier's verdict says whether its runs show what the paper states."""
+    return "seen" if shown else "not seen"
+
+
 @lru_cache
 def commit():
-    """The checkout's commit, with "+changes" where tracked files differ from it; None outside a checkout."""
-    here = Path(__file__).resolve().parent
-    git = ["git", "-C", str(here)]
+    """The commit that the library is of, with "+changes" where a checkout's tracked files differ from it.
+
+    In a checkout git knows it, where pip installed from a repository pip does; None where neither does.
+    """
+    library = Path(__file__).resolve().parent
+    # git alone would answer for any project in whose folder a virtual environment lies
+    if not (library.parents[1] / ".git").exists():
+        # a copy without its .git, on a rented machine say, is told by the variable
+        return os.environ.get("IDENTITY_MAPPINGS_COMMIT") or _installed_commit()
+    git = ["git", "-C", str(library)]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno", "--", here], capture_output=True, text=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno", "--", library], capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("IDENTITY_MAPPINGS_COMMIT")  # a copy without its .git, on a rented machine say
+        return None
     return head + ("+changes" if changed.stdout.strip() else "")
+
+
+def _installed_commit():
+    try:
+        source = metadata.distribution("identity-mappings").read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        return None
+    return json.loads(source or "{}").get("vcs_info", {}).get("commit_id")
 
 
 def write_atomically(path, data):
@@ -95,11 +116,7 @@ def write_json(path, record):
 
 def read(run, results=None):
     """The run's record, or None where it has none. Raises UsageError for one that is damaged or of another recipe."""
-    return read_json(run.record_path(results), run)
-
-
-def read_json(path, run):
-    """The record of the run that lies at `path`; see `read`."""
+    path = run.record_path(results)
     try:
         record = json.loads(path.read_text())
         found, seed = record["recipe_hash"], record["seed"]
@@ -223,15 +240,15 @@ class Summary:
         if claim == "fails":
             if self.fails and baseline is not None and baseline.fails:
                 return f"fails, but so does {self.row.baseline}: says nothing"
-            return "fails: seen" if self.fails else "fails: not seen"
+            return f"fails: {seen(self.fails)}"
         if baseline is None or not baseline.n:
             return f"{claim} than {self.row.baseline}: baseline not run"
         gap = self.median - baseline.median if not math.isinf(self.median) else math.inf
         if math.isinf(self.median) and math.isinf(baseline.median):
             gap = 0.0
-        seen = {"worse": gap > 0, "better": gap <= 0, "near": gap <= NEARNESS}[claim]
+        shown = {"worse": gap > 0, "better": gap <= 0, "near": gap <= NEARNESS}[claim]
         relation = "near" if claim == "near" else f"{claim} than"
-        return f"{relation} {self.row.baseline}: {'seen' if seen else 'not seen'}"
+        return f"{relation} {self.row.baseline}: {seen(shown)}"
 
     def _against_the_paper(self):
         published = self.row.published

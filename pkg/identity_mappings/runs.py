@@ -22,13 +22,17 @@ def results_dir():
 
 @dataclass(frozen=True)
 class Run:
-    """One training. `row` and `variant` are its recipe's home; `seed` fixes weights, batches and dropout."""
+    """One training. `row` and `variant` are its recipe's home; `seed` fixes weights, batches and dropout.
+
+    watched: whether its units are measured on the way (`training.watched`); such a run has files of its own.
+    """
 
     row: Row
     variant: str
     tier: str
     seed: int
     reduction: Reduction = Reduction()
+    watched: bool = False
 
     @property
     def recipe(self):
@@ -37,7 +41,8 @@ class Run:
     @property
     def name(self):
         """As progress lines and messages call it."""
-        parts = (paper.label(self.row.table), self.row.id, self.variant, str(self.reduction), self.tier)
+        watched = "watched" if self.watched else ""
+        parts = (paper.label(self.row.table), self.row.id, self.variant, str(self.reduction), self.tier, watched)
         return " · ".join([part for part in parts if part] + [f"seed {self.seed}"])
 
     def folder(self, results=None):
@@ -48,24 +53,28 @@ class Run:
 
     def seeds(self, results=None, kinds=(".json", ".checkpoint", ".lock")):
         """The seeds of which the run's folder holds a file of those kinds, ascending; other files are passed over."""
-        found = self.folder(results).glob("seed-*")
-        named = [re.fullmatch(r"seed-(\d+)", path.stem) for path in found if path.suffix in kinds]
+        found = self.folder(results).glob(f"{self._kind}-*")
+        named = [re.fullmatch(rf"{self._kind}-(\d+)", path.stem) for path in found if path.suffix in kinds]
         return sorted({int(match[1]) for match in named if match})
 
     def record_path(self, results=None):
-        return self.folder(results) / f"seed-{self.seed}.json"
+        return self._path("json", results)
 
     def checkpoint_path(self, results=None):
-        return self.folder(results) / f"seed-{self.seed}.checkpoint"
+        return self._path("checkpoint", results)
 
     def weights_path(self, results=None):
-        return self.folder(results) / f"seed-{self.seed}.safetensors"
-
-    def watched_path(self, results=None):
-        return self.folder(results) / f"watched-{self.seed}.json"
+        return self._path("safetensors", results)
 
     def lock_path(self, results=None):
-        return self.folder(results) / f"seed-{self.seed}.lock"
+        return self._path("lock", results)
+
+    @property
+    def _kind(self):
+        return "watched" if self.watched else "seed"
+
+    def _path(self, suffix, results):
+        return self.folder(results) / f"{self._kind}-{self.seed}.{suffix}"
 
 
 def plan(rows, tier, seeds, reduction=Reduction()):

@@ -15,6 +15,7 @@ DATASETS = {
     "cifar10": lambda: cifar.load("cifar10"),
     "cifar100": lambda: cifar.load("cifar100"),
 }
+SIZES = {"digits": (8, 8), "digit-pairs": (8, 16), "cifar10": (32, 32), "cifar100": (32, 32)}  # of an image, (h, w)
 
 
 def load(name):
@@ -22,4 +23,4 @@ def load(name):
     return DATASETS[choose(name, DATASETS, "dataset")]()
 
 
-__all__ = ["DATASETS", "Dataset", "data_dir", "load"]
+__all__ = ["DATASETS", "SIZES", "Dataset", "data_dir", "load"]

@@ -16,6 +16,7 @@ from ..weights import check_installed, save
 from . import checkpoint
 from .state import Clock, State
 from .step import PRECISIONS
+from .watched import WatchedState
 
 CHECKPOINT_SECONDS = 30.0
 REPORT_SECONDS = 0.5
@@ -111,7 +112,7 @@ def _training(run, device, precision, threads, results, weights, report, should_
     threads = saved["threads"] if saved else threads or torch.get_num_threads()
     torch.set_num_threads(threads)
     be_exact(device)
-    state = State(run.recipe, run.seed, device, precision)
+    state = (WatchedState if run.watched else State)(run.recipe, run.seed, device, precision)
     if saved:
         state.load_dict(saved["state"])
 
@@ -170,7 +171,7 @@ def _outcome(state, finite, device, precision, threads):
             "numpy": numpy.__version__,
         },
         "data_checksum": state.data_checksum,
-        "curve": state.curve,
+        **state.results(),
     }
 
 

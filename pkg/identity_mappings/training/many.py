@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import torch
 
 from .. import records
-from ..costs import SIZES
+from ..data import SIZES
 from ..errors import UsageError
 from . import memory
 from .loop import nothing, process_kept, stream, train, training

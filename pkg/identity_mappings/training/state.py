@@ -103,6 +103,10 @@ class State:
             wrong += (logits.argmax(1) != labels).sum()
         return wrong
 
+    def results(self):
+        """What the record keeps of the run, by name."""
+        return {"curve": self.curve}
+
     def to_dict(self):
         """The state as tensors and plain values, for a checkpoint."""
         cuda = self.device.type == "cuda"
