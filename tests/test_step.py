@@ -114,15 +114,19 @@ def test_a_repeated_pass_counts_once():
     torch.testing.assert_close(ours.running_mean, 0.1 * x.mean((0, 2, 3)))
 
 
-def test_compiled_units_share_a_graph_for_each_kind_and_change_no_bit():
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_compiled_units_share_a_graph_for_each_kind_and_change_no_bit(precision, recompute):
     """Nine units of five kinds: what is compiled follows from the kinds, not the depth. No code is generated here."""
+    torch._dynamo.reset()
     graphs = []
 
     def count(graph, inputs):
         graphs.append(graph)
         return lookup_backend("aot_eager")(graph, inputs)
 
-    eager, compiled = step(20), step(20)
+    eager, compiled = step(20, precision=precision), step(20, precision=precision)
+    compiled.network.recompute = recompute
     compile_units(compiled.network, backend=count)
     for each in (eager, compiled):
         take(each, 2)
@@ -274,3 +278,41 @@ def test_the_precision_of_the_signal_along_the_shortcuts(order, choices, precisi
         unit.shortcut.register_forward_hook(lambda module, inputs, y: seen.append((inputs[0].dtype, y.dtype)))
     take(made, 1)
     assert seen == [(dtype, dtype)] * 3
+
+
+class Casts(TorchDispatchMode):
+    """Counts the changes of type."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        self.count += function.overloadpacket.__name__ == "_to_copy"
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_weights_are_cast_together_at_any_depth(precision):
+    counts = []
+    for depth in (8, 14):
+        made = step(depth, precision=precision)
+        made.batches.bring(0)
+        with Casts() as casts:
+            made()
+        counts.append(casts.count)
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_network_has_its_own_weights_after_an_iteration(fails):
+    made = step(precision="bf16")
+    own = dict(made.network.named_parameters())
+    made.network.units[1].register_forward_hook(lambda *_: 1 / 0 if fails else None)
+    if fails:
+        with pytest.raises(ZeroDivisionError):
+            take(made, 1)
+    else:
+        take(made, 1)
+    for name, parameter in made.network.named_parameters():
+        assert parameter is own[name] and parameter.dtype == torch.float32

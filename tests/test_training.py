@@ -191,10 +191,11 @@ def test_unknown_device_and_precision(run, tmp_path):
         resolve_device("gpu")
 
 
-def test_a_checkpoint_of_an_earlier_layout_is_refused_and_kept(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "LAYOUT", 1)
+@pytest.mark.parametrize("layout", [1, 2])
+def test_a_checkpoint_of_an_earlier_layout_is_refused_and_kept(run, tmp_path, monkeypatch, layout):
+    monkeypatch.setattr(checkpoint, "LAYOUT", layout)
     path = begun(run, tmp_path)
     monkeypatch.undo()
-    with pytest.raises(UsageError, match="must be of layout 2; got layout 1, of another release: .*move the file away"):
+    with pytest.raises(UsageError, match=f"of layout 3; got layout {layout}, of another release: .*move the file away"):
         train(run, results=tmp_path)
     assert path.exists()

@@ -9,7 +9,7 @@ import torch
 from .. import records
 from ..errors import UsageError
 
-LAYOUT = 2  # of the saved state: 2 has the flat buffers, 1 (unnamed in its files) had torch.optim's state
+LAYOUT = 3  # of the saved state: 3 has BN's weights at the end of the buffers, 2 had them where the network has them
 
 
 def save(run, state, threads, results=None):

@@ -1,5 +1,7 @@
 """The paper's optimiser: SGD with momentum on flat buffers, what decays, and the two forms of the velocity."""
 
+from itertools import groupby
+
 import torch
 from torch import nn
 
@@ -10,8 +12,7 @@ def decaying(network, protocol):
     """The network's parameters in two lists: those with the protocol's weight decay, and those with none."""
     spared = set()
     if not protocol.decay_bn:
-        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-        spared |= {id(parameter) for module in norms for parameter in module.parameters()}
+        spared |= of_norms(network)
     if not protocol.decay_gate_bias:
         spared |= {id(module.bias) for module in network.modules() if isinstance(module, Gate)}
     parameters = list(network.parameters())
@@ -19,6 +20,12 @@ def decaying(network, protocol):
         [parameter for parameter in parameters if id(parameter) not in spared],
         [parameter for parameter in parameters if id(parameter) in spared],
     )
+
+
+def of_norms(network):
+    """The ids of the parameters of all BNs."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    return {id(parameter) for module in norms for parameter in module.parameters()}
 
 
 def flat(tensor):
@@ -43,23 +50,31 @@ class SGD:
 
     def __init__(self, network, protocol):
         self.protocol = protocol
-        decayed, spared = decaying(network, protocol)
-        self.parameters = decayed + spared  # in this order in the buffers, so that decay is a slice
+        norms = of_norms(network)
+        decayed, spared = (sorted(each, key=lambda p: id(p) in norms) for each in decaying(network, protocol))
+        # in this order in the buffers, so that decay is a slice, and so are the gradients of one type
+        self.parameters = decayed + spared
         self.decayed = sum(parameter.numel() for parameter in decayed)
         self.weights = torch.cat([flat(parameter.detach()) for parameter in self.parameters])
         self.velocity = torch.zeros_like(self.weights)  # there from the start: no first step unlike the others
-        parts = self.weights.split([parameter.numel() for parameter in self.parameters])
-        for parameter, part in zip(self.parameters, parts, strict=True):
-            parameter.data = shaped(part, parameter)
+        for parameter, view in zip(self.parameters, self.views(self.weights), strict=True):
+            parameter.data = view
+
+    def views(self, buffer):
+        """The parts of a buffer that is laid out as `weights`, each in the shape of its parameter, in their order."""
+        parts = buffer.split([parameter.numel() for parameter in self.parameters])
+        return [shaped(part, parameter) for part, parameter in zip(parts, self.parameters, strict=True)]
 
     @torch.no_grad()
     def step(self, gradients, rate):
-        """Update the parameters in place by their gradients, given in the order of `self.parameters`.
+        """Update the parameters in place by their gradients, given in the order of `self.parameters`, of any type.
 
         rate: (1,), a tensor beside the weights and of their type, so that no step has a number of its own.
         """
         m, w, v = self.protocol.momentum, self.weights, self.velocity
-        g = torch.cat([flat(gradient) for gradient in gradients])
+        alike = [list(each) for _, each in groupby(map(flat, gradients), key=lambda gradient: gradient.dtype)]
+        parts = [torch.cat(each).to(w.dtype) for each in alike]
+        g = torch.cat(parts) if len(parts) > 1 else parts[0]
         g[: self.decayed].add_(w[: self.decayed], alpha=self.protocol.weight_decay)
         if self.protocol.velocity == "caffe":
             v.mul_(m).addcmul_(g, rate)

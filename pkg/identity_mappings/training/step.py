@@ -4,7 +4,10 @@ The same lines run eagerly on any device and, recorded once, as a CUDA graph (ca
 a number that the host holds: the iteration is a counter on the device, from which the batch and the rate follow.
 """
 
+from contextlib import contextmanager
+
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from ..data.batches import Batches
@@ -41,6 +44,7 @@ class Step:
         self.network = network.to(self.device, memory_format=torch.channels_last).train()
         self.batches = Batches(images, protocol, seed)
         self.sgd = SGD(self.network, protocol)
+        self.copies = Copies(self.network, self.sgd, torch.bfloat16 if precision != "fp32" else None)
         self.statistics = RunningStatistics(self.network, protocol.bn_momentum)
         rates = [protocol.rate(iteration) for iteration in range(protocol.iterations)]
         self.rates = torch.tensor(rates, dtype=self.sgd.weights.dtype, device=self.device)
@@ -50,11 +54,12 @@ class Step:
 
     def __call__(self):
         images, labels = self.batches.at(self.counter)
-        with self.autocast():
-            logits = self.network(images)
-        logits = logits.float()
-        loss = F.cross_entropy(logits, labels)
-        gradients = torch.autograd.grad(loss, self.sgd.parameters)
+        with self.copies.read():
+            with self.autocast():
+                logits = self.network(images)
+            logits = logits.float()
+            loss = F.cross_entropy(logits, labels)
+            gradients = torch.autograd.grad(loss, self.copies.leaves)
         self.sgd.step(gradients, self.rates.index_select(0, self.counter))
         self.statistics.update()
         self.loss_sum += loss.detach()
@@ -75,6 +80,41 @@ class Step:
             "loss_sum": self.loss_sum,
             "wrong_sum": self.wrong_sum,
         }
+
+
+class Copies:
+    """The weights that autocast would cast one by one, each iteration anew, cast in one operation; the same numbers.
+
+    They are those of convolutions and of the classifier. dtype: autocast's, None for no autocast and no copies.
+    leaves: what the gradients of an iteration are taken with respect to, in the order of `sgd.parameters`.
+    """
+
+    def __init__(self, network, sgd, dtype):
+        self.weights, self.layers, self.leaves = sgd.weights, [], list(sgd.parameters)
+        if dtype is None:
+            return
+        self.buffer = torch.empty_like(sgd.weights, dtype=dtype)
+        place, views = {id(p): i for i, p in enumerate(sgd.parameters)}, sgd.views(self.buffer)
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                for name, parameter in layer.named_parameters(recurse=False):
+                    # .data: to autograd each is a leaf of its own, not a view of what the next iteration overwrites
+                    copy = nn.Parameter(views[place[id(parameter)]].data)
+                    self.leaves[place[id(parameter)]] = copy
+                    self.layers.append((layer, name, parameter, copy))
+
+    @contextmanager
+    def read(self):
+        """A context in which the layers read copies of the weights as they are when it begins."""
+        if self.layers:
+            self.buffer.copy_(self.weights)
+        try:
+            for layer, name, _, copy in self.layers:
+                setattr(layer, name, copy)
+            yield
+        finally:
+            for layer, name, parameter, _ in self.layers:
+                setattr(layer, name, parameter)
 
 
 def _widened(module, inputs, x):
