@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -87,6 +88,21 @@ def test_what_cannot_be_measured_is_refused(changes, message):
 
 def dies():
     raise SystemExit
+
+
+class Mortal:
+    def __call__(self):
+        time.sleep(0.01)
+
+
+def test_a_process_that_is_killed_between_measurements_is_one_line():
+    trainer = bench.Trainer("killed", Mortal, (), 128)
+    (process, _) = trainer.workers[0]
+    process.kill()
+    process.join()
+    with pytest.raises(UsageError, match="a process of 'killed' ended by itself"):
+        trainer.measure(0.1)
+    trainer.stop()
 
 
 def test_a_process_that_dies_is_one_line(capfd):

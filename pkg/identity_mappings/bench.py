@@ -187,14 +187,20 @@ class Trainer:
     def _answers(self):
         try:
             return [connection.recv() for _, connection in self.workers]
-        except EOFError:
-            raise UsageError(
-                f"a process of {self.name!r} ended by itself, often for want of memory: choose a smaller --batch"
-            ) from None
+        except (EOFError, ConnectionError):
+            raise self._gone() from None
+
+    def _gone(self):
+        return UsageError(
+            f"a process of {self.name!r} ended by itself, often for want of memory: choose a smaller --batch"
+        )
 
     def measure(self, seconds):
-        for _, connection in self.workers:
-            connection.send((seconds, self.threads))
+        try:
+            for _, connection in self.workers:
+                connection.send((seconds, self.threads))
+        except ConnectionError:
+            raise self._gone() from None
         return sum(self.batch * iterations / took for iterations, took in self._answers())
 
     def stop(self):
