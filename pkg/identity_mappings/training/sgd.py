@@ -72,6 +72,7 @@ class SGD:
         rate: (1,), a tensor beside the weights and of their type, so that no step has a number of its own.
         """
         m, w, v = self.protocol.momentum, self.weights, self.velocity
+        # type by type: a cat of mixed types copies tensor by tensor
         alike = [list(each) for _, each in groupby(map(flat, gradients), key=lambda gradient: gradient.dtype)]
         parts = [torch.cat(each).to(w.dtype) for each in alike]
         g = torch.cat(parts) if len(parts) > 1 else parts[0]
