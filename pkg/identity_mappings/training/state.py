@@ -12,7 +12,19 @@ from .memory import free, recomputes
 from .step import Step
 
 EVALUATION_BATCH = 500
+POINTS = 20  # of a curve at least, where there are as many iterations
 CURVE = ("iteration", "rate", "train_loss", "train_error", "test_error")
+
+
+def due(iteration, protocol, images):
+    """Whether a run on so many images has an entry of its curve due after that many iterations.
+
+    Once an epoch and at the last iteration; where that would give fewer than POINTS, as many times at even distances.
+    """
+    epochs, parts = (protocol.batch, images), (POINTS, protocol.iterations)
+    entries, iterations = epochs if protocol.batch * protocol.iterations > POINTS * images else parts
+    last = iteration == protocol.iterations
+    return last or iteration * entries // iterations > (iteration - 1) * entries // iterations
 
 
 def images(recipe, seed, device):
@@ -67,9 +79,8 @@ class State:
 
     @property
     def due(self):
-        """Whether an entry of the curve is due: once an epoch, and at the last iteration."""
-        n, batch = len(self.batches.images), self.protocol.batch
-        return self.finished or self.iteration * batch // n > (self.iteration - 1) * batch // n
+        """Whether an entry of the curve is due."""
+        return due(self.iteration, self.protocol, len(self.batches.images))
 
     def enter(self):
         """Add an entry to the curve. Returns whether the training loss is still finite."""
