@@ -16,6 +16,7 @@ from . import commands, paper
 from .errors import UsageError
 from .evaluation import BATCH, DATASETS
 from .foreign import NAMES
+from .protocols import TIERS
 from .training.many import Interrupted
 
 
@@ -31,7 +32,7 @@ def parser():
         return made
 
     def recipe(made):
-        made.add_argument("--tier", help="smoke (digits), quick (a tenth of the schedule) or paper")
+        made.add_argument("--tier", help="; ".join(f"{tier}: {words}" for tier, words in TIERS.items()))
         made.add_argument("--depth", type=int, help="a smaller depth than the row's (not in the paper tier)")
         made.add_argument("--iterations", type=int, help="fewer iterations than the tier's (not in the paper tier)")
         made.add_argument("--width", type=int, help="fewer channels of the first stage (not in the paper tier)")
