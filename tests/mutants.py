@@ -1,7 +1,7 @@
 """Mutation testing with Cosmic Ray's operators: change one thing at a time in a file, and see that a fast test fails.
 
-python tests/mutants.py                 all six files (an environment with this project's and `pip install cosmic-ray`)
-python tests/mutants.py orders norm     those alone
+python tests/mutants.py                         all six files (`pip install cosmic-ray` beside this project's packages)
+python tests/mutants.py nets/orders nets/norm   those alone
 
 Every mutant is tested in a process of its own on a copy of the library. Survivors are printed as line and change;
 tests/SURVIVORS.md lists the last run's and says of each why it may live. Operators that write a bitwise operator, a
@@ -30,9 +30,9 @@ RELEASED = "test_foreign.py::test_torch7_logits_are_those_of_the_tree[the releas
 
 # file -> the tests that must notice, the quickest first, and the traps among them
 TESTS = {
-    "orders": ((FROZEN, "test_orders.py", "test_units.py"), ()),
-    "shortcuts": ((FROZEN, "test_shortcuts.py", "test_units.py", "test_networks.py::test_names"), ("12", "14")),
-    "norm": (
+    "nets/orders": ((FROZEN, "test_orders.py", "test_units.py"), ()),
+    "nets/shortcuts": ((FROZEN, "test_shortcuts.py", "test_units.py", "test_networks.py::test_names"), ("12", "14")),
+    "nets/norm": (
         (
             "test_units.py",
             "test_step.py::test_deferred_statistics_are_those_of_batch_norm",
@@ -42,8 +42,8 @@ TESTS = {
         ),
         ("13",),
     ),
-    "units": (("test_units.py", "test_networks.py", "test_oracles.py", FROM_FILE, RELEASED), ("04", "05", "06")),
-    "networks": (
+    "nets/units": (("test_units.py", "test_networks.py", "test_oracles.py", FROM_FILE, RELEASED), ("04", "05", "06")),
+    "nets/networks": (
         (
             FROZEN,
             "test_networks.py",
@@ -59,7 +59,7 @@ TESTS = {
         ),
         ("01", "03", "04", "05", "06", "07"),
     ),
-    "protocols": (("test_protocols.py", "test_studies.py"), ("08", "09", "10", "13", "16")),
+    "experiments/protocols": (("test_protocols.py", "test_studies.py"), ("08", "09", "10", "13", "16")),
 }
 SLOW = ("torchvisions", "fully", "1202-choices", "1001-111", "110-18", "110-36")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from identity_mappings.data import Dataset
 from identity_mappings.data.batches import Batches, Images
-from identity_mappings.protocols import CIFAR
+from identity_mappings.experiments.protocols import CIFAR
 
 PAD = 2
 

@@ -9,8 +9,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from identity_mappings import UsageError, bench, plots, show
+from identity_mappings import UsageError
 from identity_mappings.__main__ import main
+from identity_mappings.pages import plots, show
+from identity_mappings.training import bench
 
 CASE = bench.Case(depth=8, width=4, size=8, batch=16)
 MEASURED = {"copy": 1e9, "matmul": {"fp32": 1e10, "bf16": 4e10}}

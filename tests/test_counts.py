@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from identity_mappings.counts import activation_bytes, count, parameters
-from identity_mappings.networks import cifar_spec, imagenet_spec
-from identity_mappings.norm import set_group
+from identity_mappings.nets.counts import activation_bytes, count, parameters
+from identity_mappings.nets.networks import cifar_spec, imagenet_spec
+from identity_mappings.nets.norm import set_group
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import torch
 from conftest import small_run
 from test_step import PROTOCOL, VARIETIES, images_on
 
-from identity_mappings import bench, records
-from identity_mappings.networks import cifar_spec
-from identity_mappings.training import capture, many, train
+from identity_mappings.nets.networks import cifar_spec
+from identity_mappings.results import records
+from identity_mappings.training import bench, capture, many, train
 from identity_mappings.training.loop import be_exact, nothing, stream
 from identity_mappings.training.step import Step
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from identity_mappings import derivations as d
 from identity_mappings import shortcut
+from identity_mappings.analysis import derivations as d
 
 
 def test_a_path_is_what_the_stack_gives():

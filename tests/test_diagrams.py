@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from identity_mappings import ORDERS, ResidualUnit, shortcut
-from identity_mappings import diagrams as drawn
-from identity_mappings.orders import order
-from identity_mappings.shortcuts import KINDS
-from identity_mappings.units import Conv
+from identity_mappings.nets.orders import order
+from identity_mappings.nets.shortcuts import KINDS
+from identity_mappings.nets.units import Conv
+from identity_mappings.pages import diagrams as drawn
 
 NAMES = {nn.Conv2d: "weight", nn.BatchNorm2d: "BN", nn.ReLU: "ReLU"}
 CHANNELS = 4

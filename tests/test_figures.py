@@ -5,9 +5,11 @@ import io
 
 import pytest
 
-from identity_mappings import figures, paper, records, show
-from identity_mappings.protocols import Reduction
-from identity_mappings.runs import Run, place
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.protocols import Reduction
+from identity_mappings.experiments.runs import Run, place
+from identity_mappings.pages import figures, show
+from identity_mappings.results import records
 
 
 @pytest.mark.parametrize("figure", figures.FIGURES.values(), ids=lambda figure: figure.name)

@@ -10,7 +10,8 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from identity_mappings import UsageError, foreign, torch7
+from identity_mappings import UsageError, foreign
+from identity_mappings.weights import torch7
 
 
 def randomised(network, seed=0):

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from sphinx.application import Sphinx
 
-from identity_mappings import notebooks, paper, records
-from identity_mappings.protocols import Reduction
-from identity_mappings.runs import Run
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.protocols import Reduction
+from identity_mappings.experiments.runs import Run
+from identity_mappings.pages import notebooks
+from identity_mappings.results import records
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
 sys.path.insert(0, str(BOOK / "_ext"))
@@ -161,13 +163,13 @@ def reached(cells):
 def test_a_page_reads_records_if_its_modules_do(page):
     cells = "\n".join(re.findall(r"```\{code-cell\}[^\n]*\n(?::[^\n]*\n)*(.*?)```", page.read_text(), flags=re.S))
     patterns = fresh.READS.get(page.stem, fresh.RECORDS)
-    assert ("pkg/identity_mappings/records.py" in reached(cells)) == (set(fresh.RECORDS) <= set(patterns))
+    assert ("pkg/identity_mappings/results/records.py" in reached(cells)) == (set(fresh.RECORDS) <= set(patterns))
 
 
 def test_modules_are_followed():
     assert "book/appendix.py" in reached("import appendix")
-    assert "pkg/identity_mappings/records.py" in reached("from identity_mappings import show")
-    assert "pkg/identity_mappings/records.py" in reached("from identity_mappings.training.loop import train")
+    assert "pkg/identity_mappings/results/records.py" in reached("from identity_mappings.pages import show")
+    assert "pkg/identity_mappings/results/records.py" in reached("from identity_mappings.training.loop import train")
     assert reached("import torch") == set()
 
 
@@ -216,7 +218,7 @@ def test_a_notebook_follows_its_baseline(executed, outcome):
 def test_a_notebook_follows_the_library(executed, monkeypatch, tmp_path):
     executed()
     (tmp_path / "library").mkdir()
-    monkeypatch.setattr(notebooks, "__file__", str(tmp_path / "library" / "notebooks.py"))
+    monkeypatch.setattr(notebooks, "__file__", str(tmp_path / "library" / "pages" / "notebooks.py"))
     assert executed() == 1
 
 

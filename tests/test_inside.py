@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from identity_mappings import inside, ledger, paper, records, watching
-from identity_mappings.protocols import Reduction
-from identity_mappings.runs import Run, place
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.protocols import Reduction
+from identity_mappings.experiments.runs import Run, place
+from identity_mappings.pages import inside
+from identity_mappings.results import ledger, records, watching
 
 FIELDS = ("negative", "truncated", "signal", "residual", "mean", "deviation", "gradient")
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity_mappings import ledger, paper, records
-from identity_mappings.ledger import CLAIMS, EARLY_LOSS, FINAL_LOSS, Claim, Comparison
-from identity_mappings.protocols import Reduction
-from identity_mappings.runs import Run, place
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.protocols import Reduction
+from identity_mappings.experiments.runs import Run, place
+from identity_mappings.results import ledger, records
+from identity_mappings.results.ledger import CLAIMS, EARLY_LOSS, FINAL_LOSS, Claim, Comparison
 
 ROOT = Path(__file__).resolve().parents[1]
 CUT = Reduction(depth=20)

@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from identity_mappings import ORDERS, UsageError, cifar_resnet, shortcut
-from identity_mappings.measurements import columns, measure
-from identity_mappings.norm import set_group
-from identity_mappings.orders import order
+from identity_mappings.analysis.measurements import columns, measure
+from identity_mappings.nets.norm import set_group
+from identity_mappings.nets.orders import order
+from identity_mappings.nets.units import Conv, ResidualUnit
 from identity_mappings.training.state import State
-from identity_mappings.units import Conv, ResidualUnit
 
 NETWORKS = [{"depth": 8, "order": name} for name in ORDERS]
 NETWORKS += [

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from identity_mappings import ORDERS, UsageError, create_model, list_models, paper
-from identity_mappings.models import model_spec
-from identity_mappings.networks import IMAGENET_UNITS
+from identity_mappings import ORDERS, UsageError, create_model, list_models
+from identity_mappings.experiments import paper
+from identity_mappings.nets.models import model_spec
+from identity_mappings.nets.networks import IMAGENET_UNITS
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from identity_mappings import NetworkSpec, UsageError, cifar_resnet, imagenet_resnet, shortcut
-from identity_mappings.networks import IMAGENET_UNITS, bn_eps, cifar_spec, imagenet_spec, set_bn_eps
+from identity_mappings.nets.networks import IMAGENET_UNITS, bn_eps, cifar_spec, imagenet_spec, set_bn_eps
 
 
 @pytest.mark.parametrize("depth, branch", [(8, "one-layer"), (110, "basic"), (164, "bottleneck"), (11, "bottleneck")])

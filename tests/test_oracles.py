@@ -10,9 +10,9 @@ import torchvision
 from torch.nn import functional as F
 
 from identity_mappings import ResidualUnit, cifar_resnet, imagenet_resnet, shortcut
-from identity_mappings.networks import IMAGENET_UNITS
-from identity_mappings.orders import order
-from identity_mappings.units import Conv
+from identity_mappings.nets.networks import IMAGENET_UNITS
+from identity_mappings.nets.orders import order
+from identity_mappings.nets.units import Conv
 
 
 def compare(got, expected, images, trainable):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from identity_mappings import ORDERS, UsageError, cifar_resnet, shortcut
-from identity_mappings.orders import order
+from identity_mappings.nets.orders import order
 
 # Read off the figure, top to bottom: the branch of two weight layers, then what follows the addition.
 FIG_4 = {

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from identity_mappings import costs, explorers, paper, records
-from identity_mappings.pictures import lines
-from identity_mappings.protocols import Reduction
-from identity_mappings.runs import Run
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.protocols import Reduction
+from identity_mappings.experiments.runs import Run
+from identity_mappings.pages import explorers
+from identity_mappings.pages.pictures import lines
+from identity_mappings.results import costs, records
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
 sys.path.insert(0, str(BOOK))
@@ -72,9 +74,9 @@ def test_a_statement_has_its_line_and_its_test(statement):
 
 def test_a_line_that_is_not_there_is_an_error():
     with pytest.raises(ValueError, match="found 0"):
-        appendix.line(("units.py", "no such line"))
+        appendix.line(("nets/units.py", "no such line"))
     with pytest.raises(ValueError, match="found [1-9]"):
-        appendix.line(("units.py", "self."))
+        appendix.line(("nets/units.py", "self."))
     with pytest.raises(ValueError, match="found 0"):
         appendix.test_of(("test_units.py", "test_nothing"))
 

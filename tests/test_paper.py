@@ -2,8 +2,9 @@
 
 import pytest
 
-from identity_mappings import UsageError, paper
-from identity_mappings.runs import plan
+from identity_mappings import UsageError
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.runs import plan
 
 TABLE_1 = [6.61, None, None, 12.35, None, 8.70, 9.81, 12.86, 6.91, 12.22, None]
 TABLE_2 = {110: [6.61, 8.17, 7.84, 6.71, 6.37], 164: [5.93, 6.50, 6.14, 5.91, 5.46]}

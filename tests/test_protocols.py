@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity_mappings import ORDERS, UsageError, paper, shortcut
-from identity_mappings.protocols import CIFAR, QUICK, SMOKE, Protocol, Recipe, Reduction, recipe
+from identity_mappings import ORDERS, UsageError, shortcut
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.protocols import CIFAR, QUICK, SMOKE, Protocol, Recipe, Reduction, recipe
 
 RATES = {0: 0.01, 399: 0.01, 400: 0.1, 31_999: 0.1, 32_000: 0.01, 47_999: 0.01, 48_000: 0.001, 63_999: 0.001}
 

@@ -10,8 +10,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from identity_mappings import site
 from identity_mappings.errors import UsageError
+from identity_mappings.pages import site
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))

@@ -8,10 +8,13 @@ from dataclasses import replace
 import pytest
 from conftest import small_run
 
-from identity_mappings import UsageError, paper, records, show
-from identity_mappings.protocols import Reduction
-from identity_mappings.records import Summary
-from identity_mappings.runs import Run, place
+from identity_mappings import UsageError
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.protocols import Reduction
+from identity_mappings.experiments.runs import Run, place
+from identity_mappings.pages import show
+from identity_mappings.results import records
+from identity_mappings.results.records import Summary
 
 INF = math.inf
 
@@ -239,7 +242,7 @@ def installed(tmp_path, monkeypatch):
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: identity-mappings\nVersion: 0.1.0\n")
     monkeypatch.syspath_prepend(site_packages)
-    monkeypatch.setattr(records, "__file__", str(site_packages / "identity_mappings" / "records.py"))
+    monkeypatch.setattr(records, "__file__", str(site_packages / "identity_mappings" / "results" / "records.py"))
     monkeypatch.delenv("IDENTITY_MAPPINGS_COMMIT", raising=False)
     return about
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from identity_mappings import cifar_resnet, shortcut
-from identity_mappings.protocols import CIFAR
+from identity_mappings.experiments.protocols import CIFAR
 from identity_mappings.training.sgd import SGD, decaying
 
 SHORT = replace(CIFAR, iterations=12, warmup=3, drops=(6, 9))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from identity_mappings import NetworkSpec, UsageError, initialise, shortcut
-from identity_mappings.shortcuts import Dropout, ExclusiveGate, Gate, ShortcutGate
+from identity_mappings.nets.shortcuts import Dropout, ExclusiveGate, Gate, ShortcutGate
 
 
 @pytest.fixture

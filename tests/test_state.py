@@ -9,12 +9,13 @@ from conftest import at, batch, draws, rate_of, rate_used, toy
 from torch import nn
 from torch.nn import functional as F
 
-from identity_mappings import NetworkSpec, imagenet_resnet, initialise, paper, shortcut
+from identity_mappings import NetworkSpec, imagenet_resnet, initialise, shortcut
 from identity_mappings.data import Dataset
 from identity_mappings.data.batches import Batches, Images
-from identity_mappings.networks import cifar_spec, imagenet_spec
-from identity_mappings.norm import BatchNorm2d
-from identity_mappings.protocols import CIFAR
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.protocols import CIFAR
+from identity_mappings.nets.networks import cifar_spec, imagenet_spec
+from identity_mappings.nets.norm import BatchNorm2d
 from identity_mappings.training import state as training_state
 from identity_mappings.training.sgd import SGD
 

@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from identity_mappings import cifar_resnet, shortcut
 from identity_mappings.data import Dataset
 from identity_mappings.data.batches import Images
-from identity_mappings.networks import cifar_spec, initialise
-from identity_mappings.norm import BatchNorm2d, RunningStatistics
-from identity_mappings.protocols import CIFAR
+from identity_mappings.experiments.protocols import CIFAR
+from identity_mappings.nets.networks import cifar_spec, initialise
+from identity_mappings.nets.norm import BatchNorm2d, RunningStatistics
 from identity_mappings.training.capture import compile_units
 from identity_mappings.training.step import Step
 

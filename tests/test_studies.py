@@ -6,9 +6,12 @@ import statistics
 import numpy as np
 import pytest
 
-from identity_mappings import data, paper, plots, records, runs, studies, tables
+from identity_mappings import data
 from identity_mappings.commands import scaled
-from identity_mappings.protocols import Reduction
+from identity_mappings.experiments import paper, runs, studies
+from identity_mappings.experiments.protocols import Reduction
+from identity_mappings.pages import plots
+from identity_mappings.results import records, tables
 
 
 def leaves(json, path=()):

@@ -10,9 +10,10 @@ import pytest
 import torch
 from conftest import small_run
 
-from identity_mappings import UsageError, records
-from identity_mappings.networks import cifar_spec
-from identity_mappings.protocols import CIFAR, Recipe
+from identity_mappings import UsageError
+from identity_mappings.experiments.protocols import CIFAR, Recipe
+from identity_mappings.nets.networks import cifar_spec
+from identity_mappings.results import records
 from identity_mappings.training import checkpoint, loop, many, memory, train
 
 HOW = ("cpu", "fp32", 1)

@@ -12,8 +12,9 @@ import pytest
 import torch
 from conftest import small_run
 
-from identity_mappings import UsageError, records
-from identity_mappings.runs import Run
+from identity_mappings import UsageError
+from identity_mappings.experiments.runs import Run
+from identity_mappings.results import records
 from identity_mappings.training import checkpoint, train, train_all
 from identity_mappings.training.loop import resolve_device
 from identity_mappings.training.many import cores

@@ -7,9 +7,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from identity_mappings import ORDERS, ResidualUnit, cifar_resnet, shortcut
-from identity_mappings.norm import BatchNorm2d, set_group
-from identity_mappings.orders import order
-from identity_mappings.units import Conv, ZeroPad
+from identity_mappings.nets.norm import BatchNorm2d, set_group
+from identity_mappings.nets.orders import order
+from identity_mappings.nets.units import Conv, ZeroPad
 
 C = 6
 

@@ -8,10 +8,12 @@ import pytest
 from conftest import small_run
 from test_training import Exploding
 
-from identity_mappings import UsageError, commands, paper, records, watching
-from identity_mappings.measurements import measure
-from identity_mappings.protocols import Reduction
-from identity_mappings.runs import Run
+from identity_mappings import UsageError, commands
+from identity_mappings.analysis.measurements import measure
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.protocols import Reduction
+from identity_mappings.experiments.runs import Run
+from identity_mappings.results import records, watching
 from identity_mappings.training import train
 from identity_mappings.training.state import State
 from identity_mappings.training.watched import moments

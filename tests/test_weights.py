@@ -17,10 +17,12 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from identity_mappings import ORDERS, NetworkSpec, UsageError, cifar_resnet, evaluation, records, shortcut, weights
+from identity_mappings import ORDERS, NetworkSpec, UsageError, cifar_resnet, shortcut, weights
 from identity_mappings.__main__ import main
 from identity_mappings.data import load as load_data
+from identity_mappings.results import records
 from identity_mappings.training import train, train_all
+from identity_mappings.weights import evaluation
 
 SHORTCUTS = [
     shortcut(),
@@ -195,7 +197,7 @@ ALONE = """
 import sys
 for name in ("safetensors", "safetensors.torch", "sklearn", "scipy", "rich", "invoke", "matplotlib"):
     sys.modules[name] = None
-import identity_mappings.__main__, identity_mappings.weights, identity_mappings.foreign
+import identity_mappings.__main__, identity_mappings.weights.foreign
 """
 
 

@@ -12,11 +12,12 @@ python -m identity_mappings bench --depth 110 --json bench.json
 import argparse
 import sys
 
-from . import commands, paper
+from . import commands
 from .errors import UsageError
-from .evaluation import BATCH, DATASETS
-from .foreign import NAMES
+from .experiments import paper
 from .training.many import Interrupted
+from .weights.evaluation import BATCH, DATASETS
+from .weights.foreign import NAMES
 
 
 def parser():
