@@ -14,7 +14,7 @@ from identity_mappings.experiments.runs import Run, place
 from identity_mappings.results import ledger, records
 from identity_mappings.results.ledger import CLAIMS, EARLY_LOSS, FINAL_LOSS, Claim, Comparison
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CUT = Reduction(depth=20)
 
 

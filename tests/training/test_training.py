@@ -174,7 +174,7 @@ loop.train(small_run(1, "dropout", iterations=400), results=sys.argv[1], threads
 
 def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path):
     run = small_run(1, "dropout", iterations=400)
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], env=os.environ | {"PYTHONPATH": path})
     deadline = time.monotonic() + 60
     while not run.checkpoint_path(tmp_path).exists() and time.monotonic() < deadline:

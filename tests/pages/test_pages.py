@@ -13,7 +13,7 @@ from identity_mappings.pages import explorers
 from identity_mappings.pages.pictures import lines
 from identity_mappings.results import costs, records
 
-BOOK = Path(__file__).resolve().parents[1] / "book"
+BOOK = Path(__file__).resolve().parents[2] / "book"
 sys.path.insert(0, str(BOOK))
 import appendix  # noqa: E402
 
@@ -78,7 +78,7 @@ def test_a_line_that_is_not_there_is_an_error():
     with pytest.raises(ValueError, match="found [1-9]"):
         appendix.line(("nets/units.py", "self."))
     with pytest.raises(ValueError, match="found 0"):
-        appendix.test_of(("test_units.py", "test_nothing"))
+        appendix.test_of(("nets/test_units.py", "test_nothing"))
 
 
 def test_the_papers_hours():

@@ -13,7 +13,7 @@ import pytest
 from identity_mappings.errors import UsageError
 from identity_mappings.pages import site
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import colab  # noqa: E402
 

@@ -13,7 +13,7 @@ from identity_mappings.experiments import paper
 from identity_mappings.nets.models import model_spec
 from identity_mappings.nets.networks import IMAGENET_UNITS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def parameters(network):

@@ -1,6 +1,6 @@
 """What only a CUDA device can show: a replay is an iteration, runs at once end as alone, a stop and a resume likewise.
 
-Bit for bit, with the settings of `be_exact`. `python -m pytest tests/test_cuda.py -m cuda` runs them alone.
+Bit for bit, with the settings of `be_exact`. `python -m pytest tests/training/test_cuda.py -m cuda` runs them alone.
 """
 
 import time

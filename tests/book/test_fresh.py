@@ -16,7 +16,7 @@ from identity_mappings.experiments.runs import Run
 from identity_mappings.pages import notebooks
 from identity_mappings.results import records
 
-BOOK = Path(__file__).resolve().parents[1] / "book"
+BOOK = Path(__file__).resolve().parents[2] / "book"
 sys.path.insert(0, str(BOOK / "_ext"))
 import fresh  # noqa: E402
 

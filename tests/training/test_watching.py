@@ -18,7 +18,7 @@ from identity_mappings.training import train
 from identity_mappings.training.state import State
 from identity_mappings.training.watched import moments
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(

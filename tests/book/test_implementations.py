@@ -7,7 +7,7 @@ from urllib.error import HTTPError
 
 import pytest
 
-BOOK = Path(__file__).resolve().parents[1] / "book"
+BOOK = Path(__file__).resolve().parents[2] / "book"
 sys.path.insert(0, str(BOOK))
 
 import check_implementations  # noqa: E402

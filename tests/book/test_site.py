@@ -10,7 +10,7 @@ import pytest
 
 from identity_mappings.pages.site import chromium
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "book" / "_build" / "html"
 CHROMIUM = chromium()
 FIRST = SITE / "index.html"  # nothing to read: it leads on to the first page at once
