@@ -12,12 +12,13 @@ python -m identity_mappings bench --depth 110 --json bench.json
 import argparse
 import sys
 
-from . import commands, paper
+from . import commands
 from .errors import UsageError
-from .evaluation import BATCH, DATASETS
-from .foreign import NAMES
-from .protocols import TIERS
+from .experiments import paper
+from .experiments.protocols import TIERS
 from .training.many import Interrupted
+from .weights.evaluation import BATCH, DATASETS
+from .weights.foreign import NAMES
 
 
 def parser():
