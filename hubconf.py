@@ -6,12 +6,12 @@ torch.hub.load(".", "cifar_resnet110_preact", source="local", num_classes=100)
 import sys as _sys
 from pathlib import Path as _Path
 
-dependencies = ["torch"]
+dependencies = ["torch", "numpy"]
 
 _sys.path.insert(0, str(_Path(__file__).resolve().parent / "pkg"))  # the library of this checkout
 
-from identity_mappings.models import MODELS as _MODELS  # noqa: E402
-from identity_mappings.models import create_model as _create_model  # noqa: E402
+from identity_mappings.nets.models import MODELS as _MODELS  # noqa: E402
+from identity_mappings.nets.models import create_model as _create_model  # noqa: E402
 
 
 def _entry(name):

@@ -33,8 +33,9 @@ if "google.colab" in sys.modules:  # it keeps its own torch, Jupyter and most el
 elif find_spec("identity_mappings") is None:
     sys.path.insert(0, "../pkg")
 
-from identity_mappings import commands, show
-from identity_mappings.protocols import Reduction
+from identity_mappings import commands
+from identity_mappings.experiments.protocols import Reduction
+from identity_mappings.pages import show
 
 # %% tags=["parameters"]
 table = 4

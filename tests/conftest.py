@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from identity_mappings import NetworkSpec, paper
+from identity_mappings import NetworkSpec
 from identity_mappings.data import Dataset
 from identity_mappings.data.batches import Images
-from identity_mappings.protocols import CIFAR, Recipe, Reduction
-from identity_mappings.runs import Run, place
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.protocols import CIFAR, Recipe, Reduction
+from identity_mappings.experiments.runs import Run, place
 from identity_mappings.training import state as training_state
 
 torch.set_num_threads(1)

@@ -1,7 +1,7 @@
 """Mutation testing with Cosmic Ray's operators: change one thing at a time in a file, and see that a fast test fails.
 
-python tests/mutants.py                 all six files (an environment with this project's and `pip install cosmic-ray`)
-python tests/mutants.py orders norm     those alone
+python tests/mutants.py                         all six files (`pip install cosmic-ray` beside this project's packages)
+python tests/mutants.py nets/orders nets/norm   those alone
 
 Every mutant is tested in a process of its own on a copy of the library. Survivors are printed as line and change;
 tests/SURVIVORS.md lists the last run's and says of each why it may live. Operators that write a bitwise operator, a
@@ -24,42 +24,51 @@ PRELOADED = ["torch", "torchvision", "pytest", "hypothesis", "sklearn.datasets"]
 SECONDS = 120  # a mutant that runs longer hangs, and counts as killed
 LEFT_OUT = re.compile(r"ReplaceBinaryOperator_\w+_(BitAnd|BitOr|BitXor|LShift|RShift|Pow)$")
 
-FROZEN = "test_protocols.py::test_specifications_cannot_be_changed"
-FROM_FILE = "test_weights.py::test_a_network_comes_back_from_its_file"
-RELEASED = "test_foreign.py::test_torch7_logits_are_those_of_the_tree[the released 200 layers]"
+FROZEN = "experiments/test_protocols.py::test_specifications_cannot_be_changed"
+FROM_FILE = "weights/test_weights.py::test_a_network_comes_back_from_its_file"
+RELEASED = "weights/test_foreign.py::test_torch7_logits_are_those_of_the_tree[the released 200 layers]"
 
 # file -> the tests that must notice, the quickest first, and the traps among them
 TESTS = {
-    "orders": ((FROZEN, "test_orders.py", "test_units.py"), ()),
-    "shortcuts": ((FROZEN, "test_shortcuts.py", "test_units.py", "test_networks.py::test_names"), ("12", "14")),
-    "norm": (
+    "nets/orders": ((FROZEN, "nets/test_orders.py", "nets/test_units.py"), ()),
+    "nets/shortcuts": (
+        (FROZEN, "nets/test_shortcuts.py", "nets/test_units.py", "nets/test_networks.py::test_names"),
+        ("12", "14"),
+    ),
+    "nets/norm": (
         (
-            "test_units.py",
-            "test_step.py::test_deferred_statistics_are_those_of_batch_norm",
-            "test_step.py::test_statistics_kept_aside_are_no_part_of_the_weights",
-            "test_step.py::test_a_repeated_pass_counts_once",
-            "test_step.py::test_a_network_trained_by_others_keeps_its_own_statistics",
+            "nets/test_units.py",
+            "training/test_step.py::test_deferred_statistics_are_those_of_batch_norm",
+            "training/test_step.py::test_statistics_kept_aside_are_no_part_of_the_weights",
+            "training/test_step.py::test_a_repeated_pass_counts_once",
+            "training/test_step.py::test_a_network_trained_by_others_keeps_its_own_statistics",
         ),
         ("13",),
     ),
-    "units": (("test_units.py", "test_networks.py", "test_oracles.py", FROM_FILE, RELEASED), ("04", "05", "06")),
-    "networks": (
+    "nets/units": (
+        ("nets/test_units.py", "nets/test_networks.py", "nets/test_oracles.py", FROM_FILE, RELEASED),
+        ("04", "05", "06"),
+    ),
+    "nets/networks": (
         (
             FROZEN,
-            "test_networks.py",
-            "test_weights.py::test_a_spec_comes_back_from_json",
-            "test_weights.py::test_what_is_no_spec",
-            "test_weights.py::test_the_hash_of_an_older_spec_stays",
-            "test_step.py::test_recomputation_changes_no_bit",
-            "test_step.py::test_recomputation_keeps_less",
-            "test_shortcuts.py",
-            "test_oracles.py",
+            "nets/test_networks.py",
+            "weights/test_weights.py::test_a_spec_comes_back_from_json",
+            "weights/test_weights.py::test_what_is_no_spec",
+            "weights/test_weights.py::test_the_hash_of_an_older_spec_stays",
+            "training/test_step.py::test_recomputation_changes_no_bit",
+            "training/test_step.py::test_recomputation_keeps_less",
+            "nets/test_shortcuts.py",
+            "nets/test_oracles.py",
             FROM_FILE,
             RELEASED,
         ),
         ("01", "03", "04", "05", "06", "07"),
     ),
-    "protocols": (("test_protocols.py", "test_studies.py"), ("08", "09", "10", "13", "16")),
+    "experiments/protocols": (
+        ("experiments/test_protocols.py", "experiments/test_studies.py"),
+        ("08", "09", "10", "13", "16"),
+    ),
 }
 SLOW = ("torchvisions", "fully", "1202-choices", "1001-111", "110-18", "110-36")
 

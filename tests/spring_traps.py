@@ -34,9 +34,12 @@ def once(trap, what, file, old, new):
     return Mutation(trap, what, ((file, old, new),))
 
 
-NETWORKS, UNITS, ORDERS, SHORTCUTS, NORM = (f"{n}.py" for n in ("networks", "units", "orders", "shortcuts", "norm"))
-PROTOCOLS, BATCHES, SGD = "protocols.py", "data/batches.py", "training/sgd.py"
-STEP, LOOP, PAPER, RECORDS = "training/step.py", "training/loop.py", "paper.py", "records.py"
+NETWORKS, UNITS, ORDERS, SHORTCUTS, NORM = (
+    f"nets/{name}.py" for name in ("networks", "units", "orders", "shortcuts", "norm")
+)
+PROTOCOLS, PAPER = "experiments/protocols.py", "experiments/paper.py"
+BATCHES, SGD, STEP, LOOP = "data/batches.py", "training/sgd.py", "training/step.py", "training/loop.py"
+RECORDS = "results/records.py"
 
 MUTATIONS = (
     Mutation(

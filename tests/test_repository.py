@@ -8,10 +8,12 @@ from pathlib import Path
 import jupytext
 import pytest
 
-from identity_mappings import notebooks, paper, tables
-from identity_mappings.protocols import Reduction
-from identity_mappings.records import recipe_hash
-from identity_mappings.runs import Run
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.protocols import Reduction
+from identity_mappings.experiments.runs import Run
+from identity_mappings.pages import notebooks
+from identity_mappings.results import tables
+from identity_mappings.results.records import recipe_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 

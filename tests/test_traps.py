@@ -12,12 +12,14 @@ from conftest import draws, rate_of, rate_used, small_run, toy
 from torch import nn
 from torch.nn import functional as F
 
-from identity_mappings import cifar_resnet, paper, records, shortcut
+from identity_mappings import cifar_resnet, shortcut
 from identity_mappings.data import Dataset
 from identity_mappings.data.batches import Batches, Images
-from identity_mappings.norm import BatchNorm2d
-from identity_mappings.protocols import CIFAR
-from identity_mappings.shortcuts import Gate
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.protocols import CIFAR
+from identity_mappings.nets.norm import BatchNorm2d
+from identity_mappings.nets.shortcuts import Gate
+from identity_mappings.results import records
 from identity_mappings.training import state as training_state
 from identity_mappings.training import train
 from identity_mappings.training.sgd import SGD

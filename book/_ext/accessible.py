@@ -1,4 +1,4 @@
-"""What the theme and Sphinx leave out for readers who hear a page; tests/test_site.py has axe-core look."""
+"""What the theme and Sphinx leave out for readers who hear a page; tests/book/test_site.py has axe-core look."""
 
 from bs4 import BeautifulSoup
 

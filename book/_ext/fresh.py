@@ -22,8 +22,8 @@ LIBRARY = ((ROOT / "pkg", "**/*.py"), (BOOK, "*.py"), (BOOK, "*.csv"))
 # ... and show these: records, benches and the like beside the pages, and of the executed notebooks the names, to which
 # pages link. What begins with an underscore in the book's folder is made by builds, or for writing pages.
 RECORDS = ((RESULTS, "**/*.json"), (BOOK, "[!_]*/**/*.json"), (BOOK / "runs", "**/*.ipynb"))
-# Pages that read something else; tests/test_fresh.py holds them to reading no record.
-READS = {"analysis": (), "units": (), "traps": (), "details": ((ROOT / "tests", "*.py"),)}
+# Pages that read something else; tests/book/test_fresh.py holds them to reading no record.
+READS = {"analysis": (), "units": (), "traps": (), "details": ((ROOT / "tests", "**/*.py"),)}
 # What all pages are written with: a change is no reason to execute one, but to write each again.
 WRITING = ((BOOK / "_static", "**/*"), (BOOK / "_ext", "*.py"), (BOOK, "*.bib"))
 

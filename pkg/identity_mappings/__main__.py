@@ -12,11 +12,13 @@ python -m identity_mappings bench --depth 110 --json bench.json
 import argparse
 import sys
 
-from . import commands, paper
+from . import commands
 from .errors import UsageError
-from .evaluation import BATCH, DATASETS
-from .foreign import NAMES
+from .experiments import paper
+from .experiments.protocols import TIERS
 from .training.many import Interrupted
+from .weights.evaluation import BATCH, DATASETS
+from .weights.foreign import NAMES
 
 
 def parser():
@@ -31,7 +33,7 @@ def parser():
         return made
 
     def recipe(made):
-        made.add_argument("--tier", help="smoke (digits), quick (a tenth of the schedule) or paper")
+        made.add_argument("--tier", help="; ".join(f"{tier}: {words}" for tier, words in TIERS.items()))
         made.add_argument("--depth", type=int, help="a smaller depth than the row's (not in the paper tier)")
         made.add_argument("--iterations", type=int, help="fewer iterations than the tier's (not in the paper tier)")
         made.add_argument("--width", type=int, help="fewer channels of the first stage (not in the paper tier)")

@@ -6,14 +6,16 @@ from dataclasses import replace
 import filelock
 
 from . import data as datasets
-from . import evaluation, foreign, grids, paper, records, runs, studies, tables
-from . import weights as weights_files
 from .data import cifar
 from .errors import UsageError
+from .experiments import paper, runs, studies
+from .experiments.protocols import TIERS, Reduction
 from .progress import listener
-from .protocols import TIERS, Reduction
+from .results import grids, records, tables
 from .training import train_all
 from .training.loop import PRECISIONS, be_exact, choose, device_name, resolve_device
+from .weights import evaluation, foreign
+from .weights import files as weights_files
 
 
 def default_tier(device):
@@ -179,7 +181,7 @@ def bench(
     depth=(), runs=(), precision=(), seconds=5.0, repeats=5, batch=128, size=32, width=16, device="auto", json=None
 ):
     """Measure images per second against a common training loop; print the table, and write it to the file `json`."""
-    from . import bench as measuring  # no other command needs it
+    from .training import bench as measuring  # no other command needs it
 
     chosen = tuple(depth) or (20, 110), tuple(runs), tuple(precision) or ("fp32", "bf16")
     outcome = measuring.bench(*chosen, seconds, repeats, batch, size, width, resolve_device(device))
@@ -199,7 +201,7 @@ def status(table=None):
                 following[tier] = row
             for reduction in records.reductions(row, tier):
                 cut = ["not run"] * len(TIERS)
-                cut[TIERS.index(tier)] = counted(row, tier, reduction)
+                cut[[*TIERS].index(tier)] = counted(row, tier, reduction)
                 lines.append((str(row.table), f"{row.id} at {reduction}", *("" if c == "not run" else c for c in cut)))
     print("\n".join(grids.plain(lines)))
     for tier, row in following.items():

@@ -10,8 +10,8 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 
-from ..shortcuts import Dropout
-from ..units import ResidualUnit
+from ..nets.shortcuts import Dropout
+from ..nets.units import ResidualUnit
 
 WARM_UP = 3  # iterations before recording, in which libraries choose algorithms and reserve what they need
 REGIONS = 64  # compiled variants of a unit's forward that a process may hold: a handful for each kind of network

@@ -6,8 +6,8 @@ import pickle
 
 import torch
 
-from .. import records
 from ..errors import UsageError
+from ..results import records
 
 LAYOUT = 3  # of the saved state: 3 has BN's weights at the end of the buffers, 2 had them where the network has them
 

@@ -10,9 +10,9 @@ import numpy
 import torch
 import torchvision
 
-from .. import records
 from ..errors import UsageError, choose
-from ..weights import check_installed, save
+from ..results import records
+from ..weights.files import check_installed, save
 from . import checkpoint
 from .state import Clock, State
 from .step import PRECISIONS

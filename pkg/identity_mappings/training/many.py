@@ -16,9 +16,9 @@ from contextlib import contextmanager
 
 import torch
 
-from .. import records
 from ..data import SIZES
 from ..errors import UsageError
+from ..results import records
 from . import memory
 from .loop import nothing, process_kept, stream, train, training
 from .state import images

@@ -4,7 +4,7 @@ from itertools import accumulate
 
 import torch
 
-from ..counts import activation_bytes
+from ..nets.counts import activation_bytes
 
 SLACK = 1.3  # times the estimate: gradients on their way, workspaces, and what an allocator cannot use
 FIXED = 1 << 30  # bytes besides: CUDA's own, the data set, an evaluation

@@ -5,7 +5,7 @@ from itertools import groupby
 import torch
 from torch import nn
 
-from ..shortcuts import Gate
+from ..nets.shortcuts import Gate
 
 
 def decaying(network, protocol):

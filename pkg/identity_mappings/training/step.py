@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..data.batches import Batches
-from ..networks import initialise
-from ..norm import BatchNorm2d, RunningStatistics, set_group
-from ..units import ResidualUnit
+from ..nets.networks import initialise
+from ..nets.norm import BatchNorm2d, RunningStatistics, set_group
+from ..nets.units import ResidualUnit
 from .sgd import SGD
 
 # fp32 throughout; bf16: torch's autocast, in which the signal along the shortcuts is bfloat16 as well; and the same

@@ -2,7 +2,7 @@
 
 import math
 
-from ..measurements import columns, measure
+from ..analysis.measurements import columns, measure
 from .capture import uncompiled
 from .state import State
 

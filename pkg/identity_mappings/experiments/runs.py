@@ -1,0 +1,100 @@
+"""A run: one recipe of a table's row, in one tier, with one seed; and where its files lie."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UsageError
+from . import paper
+from .protocols import Reduction, recipe
+from .rows import Row
+
+
+def results_dir():
+    """The folder of the records: $IDENTITY_MAPPINGS_RESULTS, else `results` of this checkout, else of this folder."""
+    chosen = os.environ.get("IDENTITY_MAPPINGS_RESULTS")
+    if chosen:
+        return Path(chosen).expanduser()
+    checkout = Path(__file__).resolve().parents[3]
+    return (checkout if (checkout / "tasks.py").exists() else Path.cwd()) / "results"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training. `row` and `variant` are its recipe's home; `seed` fixes weights, batches and dropout.
+
+    watched: whether its units are measured on the way (`training.watched`); such a run has files of its own.
+    """
+
+    row: Row
+    variant: str
+    tier: str
+    seed: int
+    reduction: Reduction = Reduction()
+    watched: bool = False
+
+    @property
+    def recipe(self):
+        return recipe(self.row.recipe(self.variant), self.tier, self.reduction)
+
+    @property
+    def name(self):
+        """As progress lines and messages call it."""
+        watched = "watched" if self.watched else ""
+        parts = (paper.label(self.row.table), self.row.id, self.variant, str(self.reduction), self.tier, watched)
+        return " · ".join([part for part in parts if part] + [f"seed {self.seed}"])
+
+    def folder(self, results=None):
+        """Of the run's files: <results>/<tier>/table-<t> or the study's name/<row>[@<reduction>][/<variant>]."""
+        group = f"table-{self.row.table}" if isinstance(self.row.table, int) else self.row.table
+        row = f"{self.row.id}@{self.reduction.name}" if self.reduction.name else self.row.id
+        return Path(results or results_dir()) / self.tier / group / row / self.variant
+
+    def seeds(self, results=None, kinds=(".json", ".checkpoint", ".lock")):
+        """The seeds of which the run's folder holds a file of those kinds, ascending; other files are passed over."""
+        found = self.folder(results).glob(f"{self._kind}-*")
+        named = [re.fullmatch(rf"{self._kind}-(\d+)", path.stem) for path in found if path.suffix in kinds]
+        return sorted({int(match[1]) for match in named if match})
+
+    def record_path(self, results=None):
+        return self._path("json", results)
+
+    def checkpoint_path(self, results=None):
+        return self._path("checkpoint", results)
+
+    def weights_path(self, results=None):
+        return self._path("safetensors", results)
+
+    def lock_path(self, results=None):
+        return self._path("lock", results)
+
+    @property
+    def _kind(self):
+        return "watched" if self.watched else "seed"
+
+    def _path(self, suffix, results):
+        return self.folder(results) / f"{self._kind}-{self.seed}.{suffix}"
+
+
+def plan(rows, tier, seeds, reduction=Reduction()):
+    """The runs that the rows need, each recipe once: all of the first seed, then all of the second, and so on.
+
+    `seeds`: their number, counted from 0, or the seeds themselves. Raises UsageError where there is none.
+    """
+    numbers = range(seeds) if isinstance(seeds, int) else seeds
+    if not numbers or min(numbers) < 0:
+        raise UsageError(f"seeds must be 1 or more, each from 0 up (the paper reports the median of 5); got {seeds}")
+    homes = dict.fromkeys(place(row, variant) for row in rows for variant in row.networks)
+    runs = [Run(*found, tier, seed, reduction) for seed in numbers for found in homes]
+    for run in runs:
+        _ = run.recipe  # a reduction that a row cannot take is refused before anything is trained
+    return runs
+
+
+_HOMES = {(r.table, r.id, v): paper.home(r, v) for r in paper.rows() for v in r.networks}
+
+
+def place(row, variant):
+    """(row, variant) of the recipe's home; see `paper.home`."""
+    return _HOMES[row.table, row.id, variant]

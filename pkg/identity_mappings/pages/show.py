@@ -1,0 +1,443 @@
+"""What the notebooks and the book display: every sentence and table with a number in it, made from `paper` and records.
+
+Each function gives an object that Jupyter, Colab and the book render, Markdown all but the curves.
+"""
+
+import io
+import json
+import statistics
+from pathlib import Path
+
+from ..experiments import paper
+from ..experiments.protocols import TIERS, Reduction
+from ..experiments.rows import FAIL_ABOVE
+from ..experiments.runs import place
+from ..nets.counts import parameters
+from ..results import grids, ledger, records, tables
+from . import figures, notebooks
+
+
+def _markdown(*parts):
+    from IPython.display import Markdown
+
+    return Markdown("\n\n".join(part for part in parts if part))
+
+
+# --- of one row, for the notebooks
+
+
+def result(table, row, tier, reduction=""):
+    """A row's number beside the paper's, in words, with the verdict."""
+    (row,) = paper.rows(table, [row])
+    reduction = Reduction.parse(reduction)
+    ours, baseline = tables.compared(row, tier, reduction)
+    if row.published.fails:
+        said = f"the paper prints *fail*: a test error above {FAIL_ABOVE:.0f} %"
+    else:
+        said = f"the paper reports a test error of **{row.published} %**, the median of 5 runs"
+        if row.published.mean is not None:
+            said += ", with mean ± standard deviation in brackets"
+    remark = f" ({row.remark})" if row.remark else ""
+    cut = f", reduced to {reduction}" if reduction.name else ""
+    lines = [f"For *{row.case}*{remark}, {row.figure}, {said}.", f"Ours, {tier} tier{cut}: **{ours}**."]
+    verdict = ours.verdict(baseline)
+    if verdict and verdict != "not run":
+        lines.append(f"Verdict: **{verdict}**.")
+    if baseline is not None:
+        lines.append(f"Its baseline, `{baseline.row.id}`, in the same tier: {baseline}.")
+    warning = f"**Not comparable with the paper's number.** {tables.note(table, tier).removeprefix('Percent. ')}"
+    return _markdown(" ".join(lines), "" if tier == "paper" else warning)
+
+
+def recipe(runs):
+    """What was trained: data, network and schedule of the runs, which differ in seed and variant only."""
+    recipes = list(dict.fromkeys(run.recipe for run in runs))
+    protocol = recipes[0].protocol
+    network = recipes[0].network.to_json()
+    shortcuts = "; ".join(dict.fromkeys(_settings(each.network.to_json()["shortcut"]) for each in recipes))
+    drops = " and ".join(f"{drop:,}" for drop in protocol.drops)
+    augmentation = [f"shifts of up to {protocol.pad} pixels"] * bool(protocol.pad) + ["flips"] * protocol.flip
+    lines = [
+        ("data", recipes[0].dataset),
+        ("layers", f"{network['depth']}, {network['branch']} units, widths {', '.join(map(str, network['widths']))}"),
+        ("order of activation", network["order"]),
+        ("shortcut", shortcuts),
+        ("iterations", f"{protocol.iterations:,} of {protocol.batch} images"),
+        ("batch normalisation over", "the batch" if protocol.bn_group is None else f"{protocol.bn_group} images"),
+        ("learning rate", f"{protocol.learning_rate:g}, ten times smaller from {drops}"),
+        ("warm-up", f"{protocol.warmup_rate:g} before iteration {protocol.warmup:,}"),
+        ("momentum, weight decay", f"{protocol.momentum:g}, {protocol.weight_decay:g}"),
+        ("augmentation", " and ".join(augmentation) or "none"),
+    ]
+    return _markdown(grids.markdown(("recipe", ""), lines))
+
+
+def _settings(shortcut):
+    rest = ", ".join(f"{key} = {value}" for key, value in shortcut.items() if key != "kind" and value is not None)
+    return shortcut["kind"] + (f" ({rest})" if rest else "")
+
+
+def provenance(table, row, tier, reduction=""):
+    """Where each of the row's numbers comes from, a line a run."""
+    (row,) = paper.rows(table, [row])
+    found = records.summary(row, tier, Reduction.parse(reduction)).records
+    several = len(row.networks) > 1
+    header = ("seed", "status", "test error, %", "device", "commit", "torch", "wall seconds")
+    lines = [
+        (
+            *([record["variant"]] if several else []),
+            record["seed"],
+            record["status"] if record["diverged_at"] is None else f"diverged at {record['diverged_at']:,}",
+            "none" if record["test_error"] is None else f"{record['test_error']:.2f}",
+            f"{record['device']}, {record['precision']}",
+            _short(record["commit"]),
+            record["versions"]["torch"].replace("+", " +"),
+            f"{record['wall_seconds']:,.0f}",
+        )
+        for record in found
+    ]
+    return (
+        _markdown(grids.markdown(("variant", *header) if several else header, lines))
+        if lines
+        else _markdown("Not run.")
+    )
+
+
+def _short(commit):
+    """The first digits of a commit, with what the record says of changes to it."""
+    if commit is None:
+        return "unknown"
+    digits, plus, changes = commit.partition("+")
+    return f"{digits[:10]} {plus}{changes}".strip()
+
+
+def curves(table, row, tier, reduction=""):
+    """The training curves of a row and its baseline as an image; see `plots.curves`."""
+    from IPython.display import Image
+
+    from . import plots
+
+    (row,) = paper.rows(table, [row])
+    compared = tables.compared(row, tier, Reduction.parse(reduction))
+    file = io.BytesIO()
+    plots.curves(compared, f"Table {table}, {row.case}, {tier} tier").savefig(file, dpi=160)
+    return Image(file.getvalue(), width=720)
+
+
+class Curves:
+    """Curves that can be explored on a page, with the same as a still picture for print, and the data as CSV."""
+
+    def __init__(self, summaries, name, title):
+        self.summaries, self.name, self.title = summaries, name, title
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        import base64
+
+        from . import pictures, plots
+
+        file = io.BytesIO()
+        plots.curves(self.summaries, self.title).savefig(file, dpi=160)
+        picture = base64.b64encode(file.getvalue()).decode()
+        plot = plots.interactive(self.summaries).to_html(
+            full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
+        )
+        alt = f"{self.title}: training loss and test error by iteration of {self._names()}"
+        html = (
+            f'<div class="curves" role="group" aria-label="{alt}">{plot}</div>'
+            f'<img class="curves-in-print" alt="{alt}" src="data:image/png;base64,{picture}">'
+            f"<p>{pictures.csv_link(self.name, self.csv(), 'The data as CSV')}</p>"
+        )
+        return {"text/html": html, "image/png": picture, "text/plain": alt}
+
+    def _names(self):
+        return " and ".join(summary.row.id for summary in self.summaries)
+
+    def csv(self):
+        """Every point of the curves: table, row, seed, then the columns of a record's curve."""
+        from .pictures import as_csv
+
+        columns, lines = list(next(record for summary in self.summaries for record in summary.records)["curve"]), []
+        for summary in self.summaries:
+            for record in summary.records:
+                place = (summary.row.table, summary.row.id, record["seed"])
+                points = zip(*(record["curve"][column] for column in columns), strict=True)
+                lines += [(*place, *point) for point in points]
+        return as_csv(("table", "row", "seed", *columns), lines)
+
+
+def figure(name):
+    """One of the paper's training curves from the records nearest to the paper's; a sentence where there are none."""
+    panel = figures.figure(name)
+    settings = panel.settings()
+    if not settings:
+        ids = " and ".join(f"`{id}` of Table {table}" for table, id in panel.rows)
+        return _markdown(f"*{panel.title}*: not run. It needs runs of {ids} in one tier.")
+    tier, reduction = settings[0]
+    return Curves(panel.summaries(tier, reduction), f"figure-{name}-{tier}", _caption(panel, tier, reduction))
+
+
+def claim(name):
+    """What the paper says of one of its training curves, and in which tier ours are."""
+    panel = figures.figure(name)
+    settings = panel.settings()
+    ours = f" Ours: {tables.tier_words(*settings[0])}." if settings else ""
+    return _markdown(f"**{panel.title}.** What the paper sees: {panel.claim[0].lower()}{panel.claim[1:]}{ours}")
+
+
+def _caption(panel, tier, reduction):
+    return f"{panel.title} ({tables.tier_words(tier, reduction)})"
+
+
+def benches(folder):
+    """The tables of the benches whose JSON files lie in a folder, each with the device that it was measured on."""
+    parts = []
+    for outcome in _outcomes(folder):
+        lines = [
+            (
+                result["case"]["name"],
+                result["trainer"],
+                _median_and_range(result["images_per_second"], ",.0f"),
+                _median_and_range(result["ratio"], ".2f"),
+            )
+            for result in outcome["results"]
+        ]
+        rounds = f"{outcome['repeats']} rounds of {outcome['seconds']:g} seconds"
+        parts += [
+            f"{outcome['device']}, {outcome['cores']} cores, torch {outcome['versions']['torch']}; {rounds}; "
+            f"{outcome['data']}. The baseline: {outcome['baseline']}.",
+            grids.markdown(
+                ("network", "trainer", "images/s, median (range)", "times the baseline, median (range)"), lines
+            ),
+        ]
+    return _markdown(*parts) if parts else _markdown("Not measured.")
+
+
+def bench_chart(folder):
+    """The same benches as one picture, with their numbers as its text and as CSV; see `plots.bench`."""
+    from . import pictures, plots
+
+    outcomes = _outcomes(folder)
+    if not outcomes:
+        return _markdown("Not measured.")
+    said, lines = ["Images per second as a multiple of the baseline's, median and range of the rounds."], []
+    for outcome in outcomes:
+        for result in outcome["results"]:
+            ratio = result["ratio"]
+            place = result["case"]["name"], outcome["device"], result["trainer"]
+            shares = result["share_of_byte_floor"], result["share_of_arithmetic_floor"]
+            known = plots.has_floors(outcome)
+            lines.append((*place, statistics.median(ratio), min(ratio), max(ratio), *(shares if known else ("", ""))))
+            if result["trainer"] != "baseline":
+                floors = ", of the byte floor {:.0%}, of the arithmetic floor {:.0%}".format(*shares) if known else ""
+                said.append(f"{', '.join(place)}: {_median_and_range(ratio, '.2f')}{floors}.")
+    header = ("network", "device", "trainer", "times the baseline", "smallest", "largest", "of bytes", "of arithmetic")
+    data = dict(zip(header, zip(*lines, strict=True), strict=True))
+    return pictures.Picture(plots.bench(outcomes), " ".join(said), data, "bench")
+
+
+def aims(folder):
+    """What the trainer was to reach on two CPU cores, and whether the benches of the folder say that it does."""
+    from ..training import bench
+
+    header, lines = ("network", "trainer", "aim", "measured, median (range)", "reached"), []
+    measured = [
+        result
+        for outcome in _outcomes(folder)
+        if outcome["cores"] == 2 and outcome.get("device_type", "cpu") == "cpu"
+        for result in outcome["results"]
+    ]
+    for case, trainer, least in bench.AIMS:
+        ratios = [r["ratio"] for r in measured if (r["case"]["name"], r["trainer"]) == (str(case), trainer)]
+        found = [(_median_and_range(ratio, ".2f"), statistics.median(ratio) >= least) for ratio in ratios]
+        for words, reached in found or [("not measured", None)]:
+            lines.append((case, trainer, f"{least:g}", words, {True: "yes", False: "no", None: ""}[reached]))
+    return _markdown(grids.markdown(header, lines))
+
+
+def precisions(folder):
+    """Rows of Table 2 by the precision that they were trained in, from records in a folder for each."""
+    from ..training.step import PRECISIONS
+
+    rows, folders = paper.rows(2), {name: Path(folder, name) for name in PRECISIONS}
+    lines, effects = [], []
+    for tier, reduction in dict.fromkeys(s for each in folders.values() for s in records.settings(rows, each)):
+        for row in rows:
+            found = {name: records.summary(row, tier, reduction, each) for name, each in folders.items()}
+            if any(each.n for each in found.values()):
+                lines.append((row.case, tables.tier_words(tier, reduction), *found.values()))
+                effects.append((row.case, *(tables.effect(found[one], found[other]) for one, other in PAIRS)))
+    if not lines:
+        return _markdown("Not measured.")
+    header = ("case", "recipe", *(f"`{name}`" for name in PRECISIONS))
+    note = "Test error in percent: the median of n runs, their mean ± standard deviation in brackets."
+    pairs = ("case", *(f"`{one}` less `{other}`" for one, other in PAIRS))
+    paired = "The mean difference in points of runs of the same seed, with its 95 % interval."
+    return _markdown(grids.markdown(header, lines), note, grids.markdown(pairs, effects), paired)
+
+
+PAIRS = (("bf16", "fp32"), ("bf16-skip-fp32", "bf16"))
+
+
+def _outcomes(folder):
+    return [json.loads(path.read_text()) for path in sorted(Path(folder).glob("*.json"))]
+
+
+def _median_and_range(values, form):
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+# --- of a table, for the book
+
+
+def published(table):
+    """The table as the paper prints it, with the ids by which this companion calls its rows."""
+    rows = paper.rows(table)
+    columns = {
+        "row": lambda row: f"`{row.id}`",
+        "case": lambda row: row.case,
+        "figure": lambda row: row.figure.replace(" ", "\N{NO-BREAK SPACE}"),
+        "on shortcut": lambda row: row.on_shortcut,
+        "on F": lambda row: row.on_residual,
+        "parameters": lambda row: f"{parameters(row.networks['']) / 1e6:.1f} M" if table == 4 else "",
+        "error, %": lambda row: row.published,
+        "remark": lambda row: row.remark,
+    }
+    kept = {name: cell for name, cell in columns.items() if any(str(cell(row)) for row in rows)}
+    failing = any(row.published.fails for row in rows)
+    note = f"*fail* is what the paper prints for a test error above {FAIL_ABOVE:.0f} %." if failing else ""
+    return _markdown(grids.markdown(kept, [[cell(row) for cell in kept.values()] for row in rows]), note)
+
+
+def cited():
+    """The other methods' results that Table 4 quotes."""
+    labels = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+    return _markdown(
+        grids.markdown(("data", "method", "error, %"), [(labels[c.dataset], c.method, c.error) for c in paper.CITED])
+    )
+
+
+def imagenet():
+    """Table 5 as the paper prints it, then what its text adds; none of it was run here."""
+    lines = [
+        (
+            row.method,
+            row.augmentation or "not said",
+            *(f"{side}x{side}" for side in row.crops),
+            *(f"{error:.1f}" for error in (row.top1, row.top5)),
+            row.remark if row.network is None else "not run",
+        )
+        for row in (*paper.TABLE_5, *paper.SECTION_5)
+    ]
+    header = ("method", "augmentation", "train crop", "test crop", "top-1, %", "top-5, %", "ours")
+    return _markdown(grids.markdown(header, lines), "The last two lines stand in the text of section 5.")
+
+
+def imagenet_contrasts():
+    """The pairs of results on ImageNet that differ in one thing, by what it is, with the difference in points."""
+    lines = []
+    rows = [(*_choices_of(row), row) for row in (*paper.TABLE_5, *paper.SECTION_5) if row.network]
+    for position, (*one, first) in enumerate(rows):
+        for *other, second in rows[position + 1 :]:
+            apart = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
+            if len(apart) == 1:
+                ((before, after),) = apart
+                same = ", ".join(a for a, b in zip(one, other, strict=True) if a == b and a)
+                gaps = (f"{second.top1 - first.top1:+.1f}", f"{second.top5 - first.top5:+.1f}")
+                lines.append((f"{before} → {after}", same, *gaps))
+    return _markdown(grids.markdown(("change", "with", "top-1, points", "top-5, points"), lines))
+
+
+def _choices_of(row):
+    """Net, unit, augmentation and test crop, in words."""
+    return (f"ResNet-{row.network.depth}", row.network.order, row.augmentation, f"tested at {row.crops[1]}")
+
+
+def tier(table, tier):
+    """A table's numbers in a tier, then those of its reduced recipes, with links to the executed notebooks."""
+    rows, parts = paper.rows(table), []
+    if tier == "paper" or any(records.runs_of(row, tier) for row in rows):
+        parts += [tables.markdown(table, tier), tables.note(table, tier), _links(rows, tier, Reduction())]
+    else:
+        parts.append(f"No row of Table {table} has been run in this tier: `not run`.")
+    for reduction in dict.fromkeys(each for row in rows for each in records.reductions(row, tier)):
+        made = [row for row in rows if records.runs_of(row, tier, reduction)]
+        parts += [
+            f"**Reduced to {reduction}.** The other rows at this reduction: `not run`. {tables.note(table, tier)}",
+            tables.markdown(table, tier, reduction, [row.id for row in made]),
+            _links(made, tier, reduction),
+        ]
+    return _markdown(*parts)
+
+
+def study(name):
+    """A study's numbers, one table for each tier and reduction in which any of its rows has been run."""
+    parts = []
+    for tier, reduction in _settings_run(name):
+        parts += [f"**{tables.title(name, tier, reduction)}**", tables.markdown(name, tier, reduction)]
+        parts.append(tables.note(name, tier))
+    return _markdown(*parts) if parts else _markdown("Not run.")
+
+
+def convergence():
+    """Table 3's pairs at the end of training: both units' loss and test error, medians, in each tier that has both."""
+    lines = []
+    for ours in (row for row in paper.rows(3) if row.baseline):
+        pair = (*paper.rows(3, [ours.baseline]), ours)
+        for tier, reduction in figures.settings(pair):
+            found = [records.summary(row, tier, reduction) for row in pair]
+            losses, errors = ([_median_of(what, each) for each in found] for what in (ledger.FINAL_LOSS, ledger.ERROR))
+            seen = "yes" if losses[1] > losses[0] and errors[1] < errors[0] else "no"
+            numbers = (*(f"{loss:.3f}" for loss in losses), *(f"{error:.2f}" for error in errors))
+            name = f"`{ours.id}`, {tables.tier_words(tier, reduction)}"
+            lines.append((name, min(each.n for each in found), *numbers, seen))
+    header = (
+        *("pair", "n", "loss, original", "loss, pre-activation", "error, %, original", "error, %, pre-activation"),
+        "higher loss and lower error",
+    )
+    return (
+        _markdown(grids.markdown(header, lines))
+        if lines
+        else _markdown("Not run: no pair has both of its runs in one tier.")
+    )
+
+
+def _median_of(quantity, summary):
+    return statistics.median(map(quantity.of, summary.records))
+
+
+def search(name):
+    """The curve of a search: the error of each fold by row, and their median, of the tier nearest to the paper's."""
+    from . import plots
+
+    settings = _settings_run(name)
+    if not settings:
+        return _markdown("Not run.")
+    tier, reduction = settings[-1]
+    found = [records.summary(row, tier, reduction) for row in paper.rows(name)]
+    return plots.search(found, tables.title(name, tier, reduction))
+
+
+def _settings_run(name):
+    """[(tier, reduction)] in which a study has been run; rows that it shares with the tables say nothing of that."""
+    return records.settings([row for row in paper.rows(name) if place(row, "")[0] == row])
+
+
+def _links(rows, tier, reduction):
+    """Links, relative to the book's folder, to the rows' executed notebooks."""
+    paths = {row.id: notebooks.executed_path(row.table, row.id, tier, reduction) for row in rows}
+    root = notebooks.EXECUTED.parent
+    links = [f"[{id}]({path.relative_to(root).as_posix()})" for id, path in paths.items() if path.exists()]
+    return "Executed notebooks: " + ", ".join(links) + "." if links else ""
+
+
+def progress():
+    """How many rows of each table have been run in each tier, counted from the records."""
+    lines = []
+    for table in paper.TABLES:
+        rows = paper.rows(table)
+        counts = [sum(bool(records.runs_of(row, tier)) for row in rows) for tier in TIERS]
+        reduced = sum(any(records.reductions(row, tier) for tier in TIERS) for row in rows)
+        lines.append((f"Table {table}", len(rows), *(count or "not run" for count in counts), reduced or "not run"))
+    lines.append(("Table 5", sum(row.network is not None for row in paper.TABLE_5), *["not run"] * (len(TIERS) + 1)))
+    header = ("", "rows", *(f"{tier} tier" for tier in TIERS), "at a reduced recipe")
+    return _markdown(grids.markdown(header, lines))

@@ -1,0 +1,153 @@
+"""What the runs cost, from their records, and what the paper says of its own."""
+
+import statistics
+from dataclasses import dataclass
+
+from ..data import SIZES
+from ..experiments import paper
+from ..experiments.protocols import TIERS, Reduction
+from ..experiments.runs import plan
+from ..nets.counts import activation_bytes, count, parameters
+from . import grids, records
+
+
+@dataclass(frozen=True)
+class Published:
+    """What section 5 says that a training took: `hours` on `gpus` GPUs."""
+
+    network: str
+    hours: float
+    gpus: int
+    words: str
+
+
+ON_CIFAR = Published("ResNet-1001 on CIFAR", 27.0, 2, "about 27 hours on 2 GPUs")
+ON_IMAGENET = Published("ResNet-200 on ImageNet", 3 * 7 * 24.0, 8, "about 3 weeks on 8 GPUs")
+PUBLISHED = (ON_CIFAR, ON_IMAGENET)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """ImageNet's as the appendix gives it: `batch` images on `gpus` GPUs, `drops` in epochs.
+
+    images: of ILSVRC 2012's training set. epochs: the paper names only the drops; the Torch code that it points to ends
+    at 90.
+    """
+
+    images: int = 1_281_167
+    epochs: int = 90
+    drops: tuple = (30, 60)
+    batch: int = 256
+    gpus: int = 8
+
+    @property
+    def iterations(self):
+        return self.images * self.epochs // self.batch
+
+    def flops(self, spec):
+        """Operations of a whole training of the net."""
+        return count(spec, (224, 224)).training_flops * self.images * self.epochs
+
+
+IMAGENET = Schedule()
+
+
+def imagenet(schedule=IMAGENET):
+    """What each of section 5's nets takes to train and to test, counted from the nets, as a Markdown table."""
+    specs = {row.network.depth: row.network for row in (*paper.SECTION_5, *paper.TABLE_5) if row.network}
+    lines = []
+    for depth, spec in specs.items():  # an order of activation costs what another does
+        small, large = (count(spec, (side, side)) for side in (224, 320))
+        memory = activation_bytes(spec, (224, 224), schedule.batch // schedule.gpus, "fp32")
+        counted = (f"{parameters(spec) / 1e6:.1f} M", f"{small.macs / 1e9:.1f} G", f"{large.macs / 1e9:.1f} G")
+        lines.append(
+            (f"ResNet-{depth}", *counted, f"{schedule.flops(spec) / 1e18:.1f} EFLOP", f"{memory / 2**30:.1f} GiB")
+        )
+    columns = ("parameters", "multiply-adds at 224x224", "at 320x320", "a training", "memory, each GPU")
+    return grids.markdown(("network", *columns), lines, right=len(columns))
+
+
+def papers_rate(schedule=IMAGENET):
+    """FLOP/s of each GPU that the paper's three weeks for ResNet-200 come to, on average."""
+    (spec,) = {row.network for row in paper.TABLE_5 if row.remark and row.network}
+    return schedule.flops(spec) / (ON_IMAGENET.hours * 3600 * ON_IMAGENET.gpus)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of the runs of one row's recipe on one kind of device, medians over them.
+
+    seconds: of device time in all: busy seconds of all its cores for a CPU, of wall time for a GPU. iterations: that
+    the schedule has; a diverged run ended earlier, and is left out. multiply_adds: of one image, forward.
+    """
+
+    row: object
+    tier: str
+    reduction: Reduction
+    device: str
+    precision: str
+    n: int
+    seconds: float
+    iterations: int
+    multiply_adds: int
+
+    @property
+    def each(self):
+        """Device seconds an iteration."""
+        return self.seconds / self.iterations
+
+
+def costs(results=None):
+    """A `Cost` for each row of the tables, tier, reduction and device that has finished runs, trained rows once."""
+    found = {}
+    for row in (row for table in paper.TABLES for row in paper.rows(table)):
+        for tier, reduction in records.settings([row], results):
+            for made in _by_device(row, tier, reduction, results):
+                recipe = records.recipe_hash(plan([row], tier, [0], reduction)[0].recipe)
+                found.setdefault((recipe, made.device, made.precision), made)
+    return list(found.values())
+
+
+def _by_device(row, tier, reduction, results):
+    finished = [r for r in records.summary(row, tier, reduction, results).records if r["status"] == "finished"]
+    if not finished:
+        return
+    recipe = plan([row], tier, [0], reduction)[0].recipe
+    adds = count(recipe.network, SIZES[recipe.dataset]).macs
+    for device, precision in dict.fromkeys((record["device"], record["precision"]) for record in finished):
+        here = [r["device_seconds"] for r in finished if (r["device"], r["precision"]) == (device, precision)]
+        seconds, iterations = statistics.median(here), recipe.protocol.iterations
+        yield Cost(row, tier, reduction, device, precision, len(here), seconds, iterations, adds)
+
+
+def duration(seconds):
+    """Seconds as a reader would say them."""
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:,.1f} seconds"
+
+
+def published():
+    """The paper's durations as a Markdown table, with the GPU hours that they add up to."""
+    lines = [(each.network, each.words, f"{each.hours * each.gpus:,.0f}") for each in PUBLISHED]
+    return grids.markdown(("network", "the paper", "GPU hours in all"), lines, right=1)
+
+
+def markdown(results=None):
+    """The costs as Markdown tables, one a tier; "Not run." for a tier without records."""
+    found, parts = costs(results), []
+    for tier in reversed(TIERS):
+        parts.append(f"**{tier.capitalize()} tier**")
+        made = [cost for cost in found if cost.tier == tier]
+        if not made:
+            parts.append("Not run.")
+            continue
+        lines = []
+        for cost in made:
+            cut = f", {cost.reduction}" if cost.reduction.name else ""
+            about = (f"Table {cost.row.table}, `{cost.row.id}`{cut}", cost.n, f"{cost.device}, {cost.precision}")
+            lines.append((*about, duration(cost.seconds), f"{cost.each:.3f}", f"{cost.multiply_adds / 1e6:,.1f}"))
+        header = ("row", "n", "device", "a run", "an iteration, seconds", "multiply-adds an image, millions")
+        parts.append(grids.markdown(header, lines, right=3))
+    return "\n\n".join(parts)

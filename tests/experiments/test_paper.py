@@ -1,0 +1,122 @@
+"""The tables against numbers copied from the paper's pages, and each recipe's single home."""
+
+import pytest
+
+from identity_mappings import UsageError
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.runs import plan
+
+TABLE_1 = [6.61, None, None, 12.35, None, 8.70, 9.81, 12.86, 6.91, 12.22, None]
+TABLE_2 = {110: [6.61, 8.17, 7.84, 6.71, 6.37], 164: [5.93, 6.50, 6.14, 5.91, 5.46]}
+TABLE_3 = [9.90, 8.91, 6.61, 6.37, 5.93, 5.46, 7.61, 4.92, 25.16, 24.33, 27.82, 22.71]
+
+# Table 5 as its page has it: net, unit, augmentation, crops of training and test, top-1, top-5
+TABLE_5 = """
+152 original scale           224 224  23.0 6.7
+152 original scale           224 320  21.3 5.5
+152 pre-act  scale           224 320  21.1 5.5
+200 original scale           224 320  21.8 6.0
+200 pre-act  scale           224 320  20.7 5.3
+200 pre-act  scale+asp-ratio 224 320  20.1 4.8
+v3  -        scale+asp-ratio 299 299  21.2 5.6
+"""
+
+
+def printed(table):
+    return [row.published.error for row in paper.rows(table)]
+
+
+def test_numbers_in_the_order_of_print():
+    assert printed(1) == TABLE_1
+    assert sorted(printed(2)) == sorted(TABLE_2[110] + TABLE_2[164])
+    assert printed(3) == TABLE_3
+    assert [len(paper.rows(table)) for table in (1, 2, 3)] == [11, 10, 12]
+
+
+@pytest.mark.parametrize("depth", TABLE_2)
+def test_table_2_by_depth(depth):
+    rows = [row for row in paper.rows(2) if row.networks[""].depth == depth]
+    assert [row.published.error for row in rows] == TABLE_2[depth]
+    assert [row.figure[-2] for row in rows] == list("abcde")
+
+
+def test_the_fail_rows():
+    failing = [row.id for row in paper.rows(1) if row.published.fails]
+    assert failing == ["plain", "scaling-0.5-1", "exclusive-gating-0-to-5", "dropout"]
+    assert all(str(row.published) == "fail" for row in paper.rows(1, failing))
+
+
+def test_the_best_result_has_its_spread():
+    (row,) = paper.rows(4, ["cifar10-1001-pre-activation-batch-64"])
+    assert str(row.published) == "4.62 (4.69 ± 0.20)"
+    assert row.protocol.batch == 64
+
+
+def test_one_row_sums_up_six_biases():
+    (row,) = paper.rows(1, ["exclusive-gating-0-to-5"])
+    assert [dict(spec.shortcut.options)["bias"] for spec in row.networks.values()] == [0, -1, -2, -3, -4, -5]
+
+
+def test_ids_are_unique_and_baselines_are_there():
+    for table in paper.TABLES:
+        rows = paper.rows(table)
+        ids = {row.id for row in rows}
+        assert len(ids) == len(rows)
+        assert all(row.baseline in ids | {None} for row in rows)
+
+
+def test_the_same_recipe_has_the_same_home():
+    places = [(1, "original"), (2, "110-original"), (3, "cifar10-110-original"), (4, "cifar10-110-original")]
+    homes = {paper.home(*paper.rows(table, [id])) for table, id in places}
+    assert [(row.table, row.id, variant) for row, variant in homes] == [(1, "original", "")]
+    (small,) = paper.rows(4, ["cifar10-1001-pre-activation-batch-64"])
+    assert paper.home(small)[0].table == 4  # another batch is another recipe
+
+
+def test_a_plan_trains_each_recipe_once_seed_by_seed():
+    runs = plan(paper.rows(), "smoke", 2)
+    assert len({run.recipe for run in runs if run.seed == 0}) == len(runs) // 2
+    assert [run.seed for run in runs] == sorted(run.seed for run in runs)
+    with pytest.raises(UsageError, match="seeds must be 1 or more.*got 0"):
+        plan(paper.rows(1), "smoke", 0)
+
+
+@pytest.mark.parametrize(
+    "table, ids, message",
+    [
+        (7, (), "table or study must be one of: .*got '7'"),
+        (2, ["164-ful-pre-activation"], "row of Table 2 must be one of: 164-full-pre-activation, .*110-original"),
+        (1, ["dropuot"], "row of Table 1 must be one of: dropout, .*got 'dropuot'"),
+    ],
+)
+def test_unknown_names_list_the_valid_ones_closest_first(table, ids, message):
+    with pytest.raises(UsageError, match=message):
+        paper.rows(table, ids)
+
+
+def test_table_5_as_printed():
+    for line, row in zip(TABLE_5.split("\n")[1:-1], paper.TABLE_5, strict=True):
+        name, unit, augmentation, *numbers = line.split()
+        assert name in row.method and (unit == "-" or unit in row.method)
+        assert row.augmentation.replace(" ", "-") == augmentation
+        assert [*row.crops, row.top1, row.top5] == [float(number) for number in numbers]
+
+
+def test_table_5_names_the_nets_that_it_describes():
+    for row in (*paper.TABLE_5, *paper.SECTION_5):
+        if row.network is None:
+            continue
+        unit = {"original": "original", "full pre-activation": "pre-act"}.get(row.network.order, row.network.order)
+        assert row.method.startswith(f"ResNet-{row.network.depth}, {unit}")
+        assert (row.network.stem, row.network.classes, row.network.branch) == ("imagenet", 1000, "bottleneck")
+
+
+def test_section_5_on_bn_after_addition():
+    """ "24.6%/7.5%, vs. the original ResNet-101's 23.6%/7.1%", on a crop of 224x224."""
+    found = {row.network.order: (row.top1, row.top5, row.crops[1]) for row in paper.SECTION_5}
+    assert found == {"BN after addition": (24.6, 7.5, 224), "original": (23.6, 7.1, 224)}
+
+
+def test_table_5_is_not_to_be_run_and_one_line_says_so():
+    with pytest.raises(UsageError, match="^Table 5 is of ImageNet, which nothing here trains yet: .*1, 2, 3 and 4$"):
+        paper.rows("5")

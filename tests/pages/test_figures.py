@@ -1,0 +1,62 @@
+"""The paper's training curves: their rows, the records that they take, and what a page gets of them."""
+
+import csv
+import io
+
+import pytest
+
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.protocols import Reduction
+from identity_mappings.experiments.runs import Run, place
+from identity_mappings.pages import figures, show
+from identity_mappings.results import records
+
+
+@pytest.mark.parametrize("figure", figures.FIGURES.values(), ids=lambda figure: figure.name)
+def test_each_curve_is_a_row_and_the_first_its_baseline(figure):
+    first, second = (paper.rows(table, [id])[0] for table, id in figure.rows)
+    assert first.baseline is None
+    assert second.baseline == first.id
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("IDENTITY_MAPPINGS_RESULTS", str(tmp_path))
+    return tmp_path
+
+
+def write(outcome, table, id, tier, seed=0, cut=Reduction()):
+    (row,) = paper.rows(table, [id])
+    records.write(Run(*place(row, ""), tier, seed, cut), outcome)
+
+
+def test_the_records_nearest_to_the_papers_are_taken(folder, outcome):
+    figure, cut = figures.figure("6-left"), Reduction(depth=20)
+    assert figure.settings() == []
+    for tier, reduction in (("smoke", Reduction()), ("quick", cut)):
+        write(outcome(5.0), 2, "110-original", tier, cut=reduction)
+        write(outcome(6.0), 2, "110-bn-after-addition", tier, cut=reduction)
+    write(outcome(4.0), 2, "110-original", "paper")  # without its partner it makes no figure
+    assert figure.settings() == [("quick", cut), ("smoke", Reduction())]
+
+
+def test_a_figure_without_runs_says_what_it_needs(folder):
+    text = show.figure("3a").data
+    assert "not run" in text and "`scaling-0.5-0.5` of Table 1" in text
+
+
+def test_a_page_gets_a_plot_a_picture_and_the_data(folder, outcome):
+    for seed in (0, 1):
+        write(outcome(5.0), 1, "original", "smoke", seed)
+    write(outcome(None, "diverged"), 1, "conv-1x1", "smoke")
+    curves = show.figure("3d")
+    bundle = curves._repr_mimebundle_()
+    assert bundle["image/png"] in bundle["text/html"]
+    assert "<script src" not in bundle["text/html"]  # the site brings plotly along
+    lines = list(csv.DictReader(io.StringIO(curves.csv())))
+    (row,) = paper.rows(1, ["original"])
+    curve = records.read(Run(row, "", "smoke", 1))["curve"]
+    ours = [line for line in lines if (line["row"], line["seed"]) == ("original", "1")]
+    assert [float(line["test_error"]) for line in ours] == curve["test_error"]
+    assert [int(line["iteration"]) for line in ours] == curve["iteration"]
+    assert any(line["test_error"] == "" for line in lines if line["row"] == "conv-1x1")

@@ -1,0 +1,104 @@
+"""What the book shows of watched runs: from their records alone, and "not run" where there are none."""
+
+import json
+
+import pytest
+
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.protocols import Reduction
+from identity_mappings.experiments.runs import Run, place
+from identity_mappings.pages import inside
+from identity_mappings.results import ledger, records, watching
+
+FIELDS = ("negative", "truncated", "signal", "residual", "mean", "deviation", "gradient")
+
+
+@pytest.fixture
+def put(outcome, tmp_path):
+    """Writes the record of a watched run of three units: the truncated share before training and at its end."""
+
+    def write(id, first, last, seed=0, tier="smoke", cut=Reduction(), status="finished"):
+        (row,) = paper.rows(3, [id])
+        run = Run(*place(row, ""), tier, seed, cut, watched=True)
+        units = [
+            {"iteration": at, **{field: [share, share + 0.1, share + 0.2] for field in FIELDS}}
+            for at, share in ((0, first), (run.recipe.protocol.iterations, last))
+        ]
+        made = outcome(50.0 + seed, status) | {"units": units, "images": 64, "wall_seconds": 10.0}
+        made |= {"device": "a CPU", "versions": {"torch": "3"}}
+        records.write(run, made, tmp_path)
+        return tmp_path
+
+    return write
+
+
+def test_without_records_every_line_says_so(tmp_path):
+    assert inside.course(tmp_path).count("not run") == 4
+    assert inside.said(tmp_path).count("not run.") == 2
+    assert (inside.words(tmp_path), inside.provenance(tmp_path)) == ("not run", "Not run.")
+    for picture in (inside.truncation(tmp_path), inside.gradients(tmp_path)):
+        assert picture.svg().count("not run") >= 2 and picture.data == {"unit": []}
+
+
+@pytest.mark.parametrize(
+    "shallow, deep, rarer, deeper",
+    [((0.5, 0.1), (0.5, 0.3), "seen", "seen"), ((0.1, 0.3), (0.1, 0.2), "not seen", "not seen")],
+)
+def test_what_is_said_follows_from_the_records(put, shallow, deep, rarer, deeper):
+    put("cifar10-164-original", *shallow)
+    folder = put("cifar10-1001-original", *deep)
+    one, other, stage = inside.said(folder).splitlines()
+    first, last = (100 * (share + 0.1) for share in shallow)
+    assert f"from {first:.1f} % before training to {last:.1f} % at its end" in one and one.endswith(
+        f": {rarer}, n = 1."
+    )
+    assert f"{100 * (deep[1] + 0.1):.1f} % at the end, against {last:.1f} %: {deeper}, n = 1." in other
+    ends = [f"from {100 * (first + 0.2):.1f} to {100 * (last + 0.2):.1f} % in" for first, last in (shallow, deep)]
+    assert f"{ends[0]} ResNet-164, {ends[1]} ResNet-1001." in stage
+    (claim,) = [each for each in ledger.CLAIMS if each.id == "truncation"]
+    found = {tier: str(verdict) for tier, verdict in claim.verdicts(folder).items()}
+    assert found == {"paper tier": "not yet run", "smoke tier": f"{deeper}, n = 1"}
+
+
+def test_lines_are_medians_over_seeds(put):
+    for seed, share in enumerate((0.1, 0.2, 0.6)):
+        folder = put("cifar10-164-original", 0.5, share, seed)
+    put("cifar10-164-original", 0.0, 0.0, 3, status="diverged")
+    found = inside.seen("ResNet-164", "original", folder)
+    assert (found.n, found.diverged) == (3, 1)
+    assert inside.medians(found, "truncated")[300] == pytest.approx([0.2, 0.3, 0.4])
+    picture = inside.truncation(folder)
+    assert picture.data["ResNet-164, after 300 iterations"] == pytest.approx([20.0, 30.0, 40.0])
+    assert "ResNet-164: on average 60 percent at first and 30 at the end." in picture.alt
+    table = inside.course(folder).replace("\N{NON-BREAKING HYPHEN}", "-")
+    assert "| ResNet-164 | original | all | 3 | 60.0 |  |  |  | 30.0 | 51.0 |" in table
+    assert "| ResNet-164 | original | 2 | 3 | 60.0 |  |  |  | 30.0 | 51.0 |" in table
+    assert "| ResNet-164 | original | 3 | 3 | 70.0 |  |  |  | 40.0 | 51.0 |" in table
+    assert inside.provenance(folder).count("ResNet-164, original, seed") == 3
+
+
+def test_the_tier_nearest_to_the_paper_is_shown_and_the_one_with_more_rows_first(put):
+    put("cifar10-164-original", 0.5, 0.1)
+    put("cifar10-1001-original", 0.5, 0.1)
+    folder = put("cifar10-164-original", 0.5, 0.1, tier="quick", cut=Reduction(depth=20))
+    assert inside.settings(folder) == [("smoke", Reduction()), ("quick", Reduction(depth=20))]
+    put("cifar10-164-original", 0.5, 0.1, tier="paper")
+    put("cifar10-1001-original", 0.5, 0.1, tier="paper")
+    assert inside.words(folder) == "paper tier"
+
+
+def test_gradients_are_those_before_and_at_the_end(put):
+    folder = put("cifar10-164-pre-activation", 0.5, 0.1)
+    data = inside.gradients(folder).data
+    assert data["ResNet-164, pre-activation, before training"] == pytest.approx([0.5, 0.6, 0.7])
+    assert data["ResNet-164, pre-activation, after 300 iterations"] == pytest.approx([0.1, 0.2, 0.3])
+    assert len(data) == 3
+
+
+def test_a_runs_record_is_not_taken_for_what_was_seen(put, tmp_path):
+    folder = put("cifar10-164-original", 0.5, 0.1)
+    (path,) = folder.rglob("watched-*.json")
+    path.rename(path.with_name("seed-0.json"))
+    assert inside.settings(folder) == []
+    assert "units" in json.loads(path.with_name("seed-0.json").read_text())
+    assert watching.seen(paper.rows(3, ["cifar10-164-original"])[0], "smoke", results=tmp_path).n == 0

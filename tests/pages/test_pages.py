@@ -1,0 +1,146 @@
+"""The book's sources: no reproduced number typed by hand, each statement with code and test, costs from records."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.protocols import Reduction
+from identity_mappings.experiments.runs import Run
+from identity_mappings.pages import explorers
+from identity_mappings.pages.pictures import lines
+from identity_mappings.results import costs, records
+
+BOOK = Path(__file__).resolve().parents[2] / "book"
+sys.path.insert(0, str(BOOK))
+import appendix  # noqa: E402
+
+PAGES = sorted(BOOK.glob("*.md"))
+
+# A number that a reader would take for a result: a percentage, or in a line on errors one as the paper prints them.
+PERCENT = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s*(?:%|percent\b|\\%)")
+PRINTED = re.compile(r"(?<![\w.-])(\d{1,2}\.\d\d)(?![\w.])")
+
+
+def results_in(text):
+    """The numbers of a text that a reader would take for results."""
+    on_errors = "\n".join(line for line in text.splitlines() if re.search("error|accura|fail", line))
+    return {*PERCENT.findall(text), *PRINTED.findall(on_errors)}
+
+
+def papers_numbers():
+    """Every number that the paper prints as a result, as text, and the two percentages that its method names."""
+    rows = [row.published for table in paper.TABLES for row in paper.rows(table)]
+    values = [value for row in rows for value in (row.error, row.mean, row.std) if value is not None]
+    values += [cited.error for cited in paper.CITED]
+    method = {"20", "95", "0.01"}  # Table 1's line for "fail", an interval's confidence, the warm-up's rate
+    return {f"{value:.2f}" for value in values} | method
+
+
+def prose(text):
+    """A page without its front matter and without the cells, whose numbers are computed."""
+    text = text.split("---", 2)[2]
+    return re.sub(r"```\{code-cell\}.*?```", "", text, flags=re.S)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_result_is_typed_by_hand(page):
+    typed = results_in(prose(page.read_text()))
+    assert typed <= papers_numbers(), "a number that is not the paper's must come from a record"
+
+
+@pytest.mark.parametrize(
+    "text, found", [("an error of 7.31 here", "7.31"), ("4.9 % of", "4.9"), ("at 3\\%", "3"), ("12 percent", "12")]
+)
+def test_the_search_for_typed_numbers_finds_them(text, found):
+    assert results_in(text) == {found}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages_are_in_the_table_of_contents(page):
+    assert re.search(rf"(file|root): {page.stem}$", (BOOK / "_toc.yml").read_text(), re.M)
+
+
+@pytest.mark.parametrize("statement", [*appendix.CIFAR, *appendix.UNITS], ids=lambda one: one.words[:40])
+def test_a_statement_has_its_line_and_its_test(statement):
+    number, text = appendix.line(statement.code)
+    assert number > 0 and statement.code[1] in text
+    appendix.test_of(statement.test)
+    for page in re.findall(r"\]\((.+?)\)", statement.more):
+        assert (BOOK / page).exists()
+
+
+def test_a_line_that_is_not_there_is_an_error():
+    with pytest.raises(ValueError, match="found 0"):
+        appendix.line(("nets/units.py", "no such line"))
+    with pytest.raises(ValueError, match="found [1-9]"):
+        appendix.line(("nets/units.py", "self."))
+    with pytest.raises(ValueError, match="found 0"):
+        appendix.test_of(("nets/test_units.py", "test_nothing"))
+
+
+def test_the_papers_hours():
+    assert [each.hours * each.gpus for each in costs.PUBLISHED] == [54, 4032]
+
+
+def test_what_imagenet_takes():
+    assert (costs.IMAGENET.iterations, costs.IMAGENET.batch // costs.IMAGENET.gpus) == (450_410, 32)
+    table = costs.imagenet()
+    nets = [line for line in table.splitlines() if line.startswith("| ResNet")]
+    assert [line[:12] for line in nets] == ["| ResNet-101", "| ResNet-152", "| ResNet-200"]
+    assert nets[1].startswith("| ResNet-152 | 60.2 M | 11.3 G | 23.0 G | 7.8 EFLOP |")
+    # multiply-adds, there and back to inputs and weights, two operations each; 4,032 GPU hours
+    assert costs.papers_rate() == pytest.approx(14.78e9 * 3 * 2 * 1_281_167 * 90 / (4_032 * 3_600), rel=1e-3)
+
+
+def test_costs_are_medians_of_the_finished_runs(outcome, tmp_path):
+    (row,) = paper.rows(2, ["110-original"])
+    cut = Reduction(depth=20, iterations=400)
+    for seed, seconds in enumerate((100.0, 140.0, 900.0)):
+        made = outcome(None if seconds > 500 else 9.0, "diverged" if seconds > 500 else "finished")
+        made |= {"device": "a CPU", "device_seconds": seconds}
+        records.write(Run(paper.rows(1, ["original"])[0], "", "quick", seed, cut), made, tmp_path)
+    (cost,) = costs.costs(tmp_path)
+    assert (cost.row.table, cost.n, cost.seconds, cost.each) == (1, 2, 120.0, 0.3)
+    text = costs.markdown(tmp_path)
+    assert "| Table 1, `original`, 20 layers, 400 iterations | 2 | a CPU, fp32 | 2.0 minutes | 0.300 |" in text
+    assert text.count("Not run.") == 2  # the paper and the smoke tier
+    assert row.published.error == 6.61
+
+
+@pytest.mark.parametrize(
+    "seconds, said",
+    [
+        (5.25, "5.2 seconds"),
+        (119, "119.0 seconds"),
+        (150, "2.5 minutes"),
+        (97_200, "27.0 hours"),
+        (1_814_400, "21.0 days"),
+    ],
+)
+def test_durations(seconds, said):
+    assert costs.duration(seconds) == said
+
+
+@pytest.mark.parametrize("make", [explorers.lambdas, explorers.gates])
+def test_explorers_carry_their_script_and_a_still_picture(make):
+    bundle = make()._repr_mimebundle_()
+    assert bundle["image/png"] and "<script>" in bundle["text/html"]
+    assert not re.search(r"@[A-Z]+@", bundle["text/html"])
+    assert not re.search(r"(src|href)=\"https?:", bundle["text/html"])
+
+
+def test_a_gates_factor():
+    assert explorers.gate_factor(0.0) == 0.5
+    assert explorers.gate_factor(-6.0) == pytest.approx(0.99753, abs=1e-5)
+    assert explorers.powers(0.5, 3) == [1.0, 0.5, 0.25, 0.125]
+
+
+def test_a_pictures_numbers_are_in_its_file():
+    picture = lines(
+        {"a": [1.0, 2.0], "b": [3.0, None, 5.0]}, "unit", alt="Two lines.", name="n", xlabel="x", ylabel="y"
+    )
+    assert picture.csv() == "unit,a,b\n0,1.0,3.0\n1,2.0,\n2,,5.0\n"
+    assert 'download="n.csv"' in picture.html() and 'aria-label="Two lines."' in picture.html()
