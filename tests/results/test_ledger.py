@@ -13,6 +13,7 @@ from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import Run, place
 from identity_mappings.results import ledger, records
 from identity_mappings.results.ledger import CLAIMS, EARLY_LOSS, FINAL_LOSS, Claim, Comparison
+from identity_mappings.results.statistics import summarise
 
 ROOT = Path(__file__).resolve().parents[2]
 CUT = Reduction(depth=20)
@@ -129,7 +130,7 @@ def test_a_claim_holds_when_all_of_it_does(put, tmp_path):
 def test_losses_at_the_start_and_at_the_end(put, tmp_path):
     put(2, "110-bn-after-addition", [9.0] * 3, losses=[2.0, 1.8, 0.5, 0.1])
     put(2, "110-original", [9.0] * 3, losses=[1.5, 1.1, 0.6, 0.2])
-    of = ledger.records.summary(paper.rows(2, ["110-original"])[0], "paper", results=tmp_path).records[0]
+    of = summarise(paper.rows(2, ["110-original"])[0], "paper", results=tmp_path).records[0]
     assert EARLY_LOSS.of(of) == pytest.approx(1.3)  # the mean of the two entries in the first tenth
     assert FINAL_LOSS.of(of) == 0.2
     for quantity, word in ((EARLY_LOSS, "holds"), (FINAL_LOSS, "differs")):

@@ -16,6 +16,7 @@ from ..experiments import paper
 from ..experiments.protocols import Reduction
 from ..experiments.rows import FAIL_ABOVE
 from . import grids, records, watching
+from .statistics import NEARNESS, RESOLUTION, interval, seen_or_not, summarise
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Quantity:
 
     name: str
     of: Callable
-    summary: Callable = records.summary
+    summary: Callable = summarise
 
 
 def _at_the_end(record):
@@ -102,9 +103,9 @@ def verdict(comparison, tier, reduction=Reduction(), results=None):
         return NOT_RUN
     if comparison.relation == "fails":
         failed = found[0].median > FAIL_ABOVE
-        return Verdict(("holds" if failed else "differs") if tier == "paper" else records.seen(failed), n)
+        return Verdict(("holds" if failed else "differs") if tier == "paper" else seen_or_not(failed), n)
     if tier != "paper":
-        return Verdict(records.seen(_shows(comparison, found)), n)
+        return Verdict(seen_or_not(_shows(comparison, found)), n)
     distances = paired(found, comparison.quantity)
     return Verdict(_decided(comparison.relation, distances), n)
 
@@ -113,7 +114,7 @@ def _shows(comparison, found):
     """Whether the medians of runs stand as the comparison says."""
     middle = [statistics.median(map(comparison.quantity.of, summary.records)) for summary in found]
     gap = _less(middle[0], middle[1]) - (_less(middle[2], middle[3]) if len(middle) == 4 else 0.0)
-    return {"above": gap > 0, "below": gap < 0, "near": gap <= records.NEARNESS}[comparison.relation]
+    return {"above": gap > 0, "below": gap < 0, "near": gap <= NEARNESS}[comparison.relation]
 
 
 def _less(one, other):
@@ -139,12 +140,12 @@ def _decided(relation, distances):
     elif any(not math.isfinite(distance) for distance in distances):
         return "underpowered"
     else:
-        mean, half = records.interval(distances)
+        mean, half = interval(distances)
         low, high = mean - half, mean + half
     if relation == "near":
-        if max(abs(low), abs(high)) <= records.RESOLUTION:
+        if max(abs(low), abs(high)) <= RESOLUTION:
             return "holds"
-        return "differs" if low > records.RESOLUTION or high < -records.RESOLUTION else "underpowered"
+        return "differs" if low > RESOLUTION or high < -RESOLUTION else "underpowered"
     low, high = (low, high) if relation == "above" else (-high, -low)
     return "holds" if low > 0 else "differs" if high < 0 else "underpowered"
 
