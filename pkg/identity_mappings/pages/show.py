@@ -13,7 +13,8 @@ from ..experiments.protocols import TIERS, Reduction
 from ..experiments.rows import FAIL_ABOVE
 from ..experiments.runs import place
 from ..nets.counts import parameters
-from ..results import grids, ledger, records, tables
+from ..results import grids, records, tables
+from ..results.quantities import ERROR, FINAL_LOSS
 from ..results.statistics import summarise
 from . import figures, notebooks
 
@@ -386,7 +387,7 @@ def convergence():
         pair = (*paper.rows(3, [ours.baseline]), ours)
         for tier, reduction in figures.settings(pair):
             found = [summarise(row, tier, reduction) for row in pair]
-            losses, errors = ([_median_of(what, each) for each in found] for what in (ledger.FINAL_LOSS, ledger.ERROR))
+            losses, errors = ([_median_of(what, each) for each in found] for what in (FINAL_LOSS, ERROR))
             seen = "yes" if losses[1] > losses[0] and errors[1] < errors[0] else "no"
             numbers = (*(f"{loss:.3f}" for loss in losses), *(f"{error:.2f}" for error in errors))
             name = f"`{ours.id}`, {tables.tier_words(tier, reduction)}"
