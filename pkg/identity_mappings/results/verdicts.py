@@ -127,17 +127,17 @@ def runs(n):
 
 
 def plus_minus(mean, half):
-    """ "+0.4 ± 1.9": with two digits of the half width, and one decimal at least."""
+    """ "+0.4 ± 1.9": with two digits of the half width, within one to three decimals."""
     return f"{mean:+.{_decimals(half)}f} ± {half:.{_decimals(half)}f}"
 
 
 def signed(value):
-    """ "+0.4": with two digits, and one decimal at least."""
+    """ "+0.4": with two digits, within one to three decimals."""
     return f"{value:+.{_decimals(value)}f}"
 
 
 def _decimals(value):
-    return max(1, 1 - math.floor(math.log10(abs(value)))) if value else 1
+    return min(3, max(1, 1 - math.floor(math.log10(abs(value))))) if value else 1
 
 
 # --- of rows and their records
