@@ -8,15 +8,15 @@ import json
 import statistics
 from pathlib import Path
 
-from ..experiments import paper
+from ..experiments import paper, protocols
 from ..experiments.protocols import TIERS, Reduction
 from ..experiments.rows import FAIL_ABOVE
 from ..experiments.runs import place
 from ..nets.counts import parameters
 from ..results import grids, records, tables
 from ..results.quantities import ERROR, FINAL_LOSS
-from ..results.statistics import summaries, summarise
-from ..results.verdicts import Comparison, claimed, verdict
+from ..results.statistics import learnt, summaries, summarise
+from ..results.verdicts import NOT_RUN, WORDS, Comparison, claimed, verdict
 from . import figures, notebooks
 
 
@@ -385,6 +385,79 @@ def tier(table, tier):
             _links(made, tier, reduction),
         ]
     return _markdown(*parts)
+
+
+def orderings(table, start=""):
+    """What the paper says of each row beside its baseline, and what the nearest tier with enough runs says of that.
+
+    start: of the ids of the rows, for a part of a table. A sentence before counts them, a paragraph after says how the
+    runs differ from the paper's, and what would settle the matter.
+    """
+    claims = [row for row in paper.rows(table) if row.claim and row.id.startswith(start)]
+    settings = {row: tables.nearest(row) for row in claims}
+    said = {row: verdict(claimed(row), *setting) if setting else NOT_RUN for row, setting in settings.items()}
+    lines = [
+        (f"`{row.id}`", _stated(row), tables.tier_words(*settings[row]) if settings[row] else "", said[row])
+        for row in claims
+    ]
+    words = [one.word for one in said.values()]
+    counts = ", ".join(f"{words.count(word)} {word}" for word in WORDS if word in words)
+    summary = f"Of the paper's {len(claims)} orderings: {counts}."
+    readings = [_reading(table, start, *setting) for setting in dict.fromkeys(settings.values()) if setting]
+    return _markdown(summary, grids.markdown(("row", "the paper", "tier", "verdict"), lines), *readings)
+
+
+def _stated(row):
+    """What the paper says of a row, with the numbers that it says so of."""
+    (base,) = paper.rows(row.table, [row.baseline])
+    if row.claim == "fails":
+        return f"fails, where `{base.id}` ends at {base.published} %"
+    relation = "near" if row.claim == "near" else f"{row.claim} than"
+    return f"{relation} `{base.id}`: {row.published} against {base.published} %"
+
+
+def _reading(table, start, tier, reduction):
+    """How a tier's runs of a table differ from the paper's, from its recipe and its baseline's records, in words."""
+    if tier == "paper":
+        return "In the paper tier the runs are the paper's own, and an interval is all that stands between the two."
+    base = next(row for row in paper.rows(table) if row.baseline is None and row.id.startswith(start))
+    ours, papers = protocols.recipe(base.recipe(), tier, reduction), base.recipe()
+    found = summarise(base, tier, reduction)
+    ended = statistics.median(record["curve"]["train_error"][-1] for record in found.records)
+    widths = [", ".join(map(str, each.network.widths)) for each in (ours, papers)]
+    fitted = ", far from having fitted its training images" if ended > 5 else ""
+    return (
+        f"**How to read the {tables.tier_words(tier, reduction)}.** Its runs take the data set `{ours.dataset}` and "
+        f"networks of {ours.network.depth} layers with {widths[0]} channels, for {ours.protocol.iterations:,} iterations. "
+        f"The paper's have {widths[1]} channels and {papers.protocol.iterations:,} iterations on `{papers.dataset}`. The "
+        f"baseline `{base.id}` ends at a test error of {found}, and a training error of {ended:.1f} %{fitted}; the "
+        f"paper's ends at a test error of {base.published} %. Such runs show which network is easier to train at the "
+        "start, which is the paper's own argument for both of its claims. They do not show what a network gains by "
+        "regularisation once it has fitted its images, nor whether one that trains slowly catches up. What is *seen* here "
+        "may not hold in the paper's setting, and what is *contradicted* here may hold there. Five runs of each row in "
+        f"the paper tier would settle it: `invoke reproduce --table {table} --tier paper --seeds 5`."
+    )
+
+
+def spreads():
+    """The standard deviation of the paired differences that verdicts rest on, by tier, where runs have learnt."""
+    found = {}
+    for row in (row for table in (1, 2, 3) for row in paper.rows(table) if row.claim and len(row.networks) == 1):
+        (base,) = paper.rows(row.table, [row.baseline])
+        for tier, cut in figures.settings([base, row]):
+            errors = [
+                {record["seed"]: record["test_error"] for record in summarise(one, tier, cut).records if learnt(record)}
+                for one in (row, base)
+            ]
+            gaps = [errors[0][seed] - errors[1][seed] for seed in errors[0].keys() & errors[1].keys()]
+            if len(gaps) >= tables.ENOUGH:
+                found.setdefault(tables.tier_words(tier, cut), []).append(statistics.stdev(gaps))
+    lines = [
+        (where, len(of), *(f"{each:.2f}" for each in (min(of), statistics.median(of), max(of))))
+        for where, of in found.items()
+    ]
+    header = ("tier", "rows", "smallest", "median", "largest, points")
+    return _markdown(grids.markdown(header, lines)) if lines else _markdown("No row has been run three times yet.")
 
 
 def study(name):
