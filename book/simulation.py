@@ -36,7 +36,7 @@ def shares(relation, n, spread, difference=0.0, failing=0.0, repeats=REPEATS):
 
 
 def wrong_after_a_second_look(few, more, spread, repeats=REPEATS):
-    """Percent of wrong words where there is no difference, if what `few` runs leave undecided is judged after `more`."""
+    """Percent of wrong words where there is no difference, if what `few` runs leave undecided is judged again."""
     random, each, wrong = numpy.random.default_rng(0), spread / 2**0.5, 0
     for _ in range(repeats):
         ours, baseline = drawn(random, more, each), drawn(random, more, each)

@@ -523,13 +523,14 @@ def _links(rows, tier, reduction):
 
 
 def progress():
-    """How many rows of each table have been run in each tier, counted from the records."""
+    """How many runs each row has in each tier, counted from the records; of a row of several recipes, the fewest."""
     lines = []
-    for table in paper.TABLES:
-        rows = paper.rows(table)
-        counts = [sum(bool(records.runs_of(row, tier)) for row in rows) for tier in TIERS]
-        reduced = sum(any(records.reductions(row, tier) for tier in TIERS) for row in rows)
-        lines.append((f"Table {table}", len(rows), *(count or "not run" for count in counts), reduced or "not run"))
-    lines.append(("Table 5", sum(row.network is not None for row in paper.TABLE_5), *["not run"] * (len(TIERS) + 1)))
-    header = ("", "rows", *(f"{tier} tier" for tier in TIERS), "at a reduced recipe")
+    for row in (row for table in paper.TABLES for row in paper.rows(table)):
+        counts = [min(each.n for each in summaries(row, tier)) for tier in TIERS]
+        cuts = [f"{tier} at {cut}" for tier in TIERS for cut in records.reductions(row, tier)]
+        cells = [f"n = {n}" if n else "not run" for n in counts]
+        lines.append((f"Table {row.table}", f"`{row.id}`", *cells, "; ".join(cuts)))
+    imagenet = sum(row.network is not None for row in paper.TABLE_5)
+    lines.append(("Table 5", f"{imagenet} networks on ImageNet", *["not run"] * len(TIERS), ""))
+    header = ("", "row", *(f"{tier} tier" for tier in TIERS), "at a reduced recipe")
     return _markdown(grids.markdown(header, lines))
