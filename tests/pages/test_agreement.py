@@ -23,7 +23,8 @@ def folder(request, outcome, tmp_path, monkeypatch):
     """Records of one to four seeds of most rows of Tables 1 to 3, of runs that learn, fail or diverge at random."""
     draw = random.Random(request.param)
     monkeypatch.setenv("IDENTITY_MAPPINGS_RESULTS", str(tmp_path))
-    for row, variant in {place(row, variant): None for row in ROWS for variant in row.networks}:
+    homes = dict.fromkeys(place(row, variant) for row in ROWS for variant in row.networks)
+    for row, variant in homes:
         level, failing = draw.uniform(40, 55), draw.choice((0.0, 0.0, 0.1, 1.0) if row.baseline else (0.0, 0.0, 0.3))
         for seed in range(draw.randint(0 if row.baseline else 2, 4)):
             error = draw.gauss(level, 1.0) if draw.random() >= failing else draw.choice((None, 89.5))

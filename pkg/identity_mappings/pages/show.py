@@ -430,12 +430,12 @@ def _reading(table, start, tier, reduction):
         f"**How to read the {tables.tier_words(tier, reduction)}.** Its runs take the data set `{ours.dataset}` and "
         f"networks of {ours.network.depth} layers with {widths[0]} channels, for {ours.protocol.iterations:,} "
         f"iterations. The paper's have {widths[1]} channels and {papers.protocol.iterations:,} iterations on "
-        f"`{papers.dataset}`. The baseline `{base.id}` ends at a test error of {found}, and a training error of "
-        f"{ended:.1f} %{fitted}; the paper's ends at a test error of {base.published} %. Such runs show which network is "
-        "easier to train at the start, which is the paper's own argument for both of its claims. They do not show what "
-        "a network gains by regularisation once it has fitted its images, nor whether one that trains slowly catches "
-        "up. What is *seen* here may not hold in the paper's setting, and what is *contradicted* here may hold there. "
-        "Five runs of each row in the paper tier would settle it: "
+        f"`{papers.dataset}`. The baseline `{base.id}` ends at a test error of {found.median:.2f} % and a training "
+        f"error of {ended:.1f} %{fitted}; the paper's ends at a test error of {base.published} %. Such runs show which "
+        "network is easier to train at the start, which is the paper's own argument for both of its claims. They do "
+        "not show what a network gains by regularisation once it has fitted its images, nor whether one that trains "
+        "slowly catches up. What is *seen* here may not hold in the paper's setting, and what is *contradicted* here "
+        "may hold there. Five runs of each row in the paper tier would settle it: "
         f"`invoke reproduce --table {table} --tier paper --seeds 5`."
     )
 
