@@ -198,8 +198,15 @@ def claim(name):
         said = [
             f"`{line.name}` {line.verdict}" for row in panel.compared() for line in tables.row_lines(row, *drawn[0])
         ]
-        ours = f" Ours, {tables.tier_words(*drawn[0])}, test error: {'; '.join(said)}."
+        ours = f" Ours, {tables.tier_words(*drawn[0])}, test error: {'; '.join(said)}.{_sampled(panel, *drawn[0])}"
     return _markdown(f"**{panel.title}.** What the paper sees: {panel.claim[0].lower()}{panel.claim[1:]}{ours}")
+
+
+def _sampled(panel, tier, reduction):
+    """What is to be known of a curve whose points, but the last, count on a part of the test images."""
+    found = [record for summary in panel.summaries(tier, reduction) for record in summary.records]
+    counts = sorted({record["curve_test_images"] for record in found if "curve_test_images" in record})
+    return f" Test errors before the last point are of the first {counts[0]:,} test images." if counts else ""
 
 
 def _caption(panel, tier, reduction):
