@@ -7,13 +7,14 @@ import filelock
 
 from . import data as datasets
 from .data import cifar
-from .errors import UsageError
+from .errors import UsageError, choose
 from .experiments import paper, runs, studies
 from .experiments.protocols import TIERS, Reduction
+from .hardware import be_exact, device_name, resolve_device
 from .progress import listener
 from .results import grids, records, tables
 from .training import train_all
-from .training.loop import PRECISIONS, be_exact, choose, device_name, resolve_device
+from .training.step import PRECISIONS
 from .weights import evaluation, foreign
 from .weights import files as weights_files
 
