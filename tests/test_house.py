@@ -8,8 +8,13 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 from importlinter.cli import lint_imports
 from packaging.requirements import Requirement
+from torch import nn
+
+from identity_mappings import cifar_resnet, shortcut
+from identity_mappings.nets import shortcuts
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "pkg" / "identity_mappings"
@@ -49,6 +54,27 @@ def test_the_readmes_tree_is_the_one_on_disk():
     modules = {path for path in LIBRARY.rglob("*.py") if path.name != "__init__.py"}
     assert modules - set(paths) == set()
     assert {*FLOORS} <= set(paths)
+
+
+def test_where_a_change_goes_is_there():
+    paths = set(re.findall(r"`([\w/]+/(?:\w+\.py)?)`", (ROOT / "CONTRIBUTING.md").read_text()))
+    assert len(paths) > 20
+    assert [path for path in paths if not ((ROOT / path).exists() or (LIBRARY / path).exists())] == []
+
+
+def test_the_shortcut_of_the_example_trains_as_it_is_said(monkeypatch):
+    """CONTRIBUTING.md's class and its line of KINDS, and nothing else: the formula, and a scalar that learns."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    scope = {"nn": nn, "torch": torch}
+    exec(re.search(r"```python\n(.*?)```", text, re.S)[1], scope)
+    line = re.search(r'`("learned scalar": .*?)`', text)[1]
+    monkeypatch.setattr(shortcuts, "KINDS", shortcuts.KINDS | eval(f"{{{line}}}", scope))
+    network = cifar_resnet(8, shortcut=shortcut("learned scalar", start=0.5), widths=(2, 3, 4))
+    meets = [unit.shortcut for unit in network.units]
+    x, f = torch.randn(2, 5, 2, 4, 4)
+    assert all(torch.equal(meet(x, f), 0.5 * x + f) for meet in meets)
+    network(torch.randn(4, 3, 8, 8)).square().sum().backward()
+    assert all(meet.s.grad != 0 for meet in meets)
 
 
 def needed(*names):
