@@ -7,13 +7,14 @@ import filelock
 
 from . import data as datasets
 from .data import cifar
-from .errors import UsageError
+from .errors import UsageError, choose
 from .experiments import paper, runs, studies
 from .experiments.protocols import TIERS, Reduction
+from .hardware import be_exact, device_name, resolve_device
 from .progress import listener
 from .results import grids, records, tables
 from .training import train_all
-from .training.loop import PRECISIONS, be_exact, choose, device_name, resolve_device
+from .training.step import PRECISIONS
 from .weights import evaluation, foreign
 from .weights import files as weights_files
 
@@ -43,7 +44,32 @@ def planned(table, row=(), tier=None, seeds=None, reduction=Reduction(), device=
     return runs.plan(rows, tier, seeds, reduction), device, tier, reduction
 
 
-def train(
+def train(table, row=(), weights=False, **asked):
+    """Train what has no record yet, with progress, then print the rows. Raises UsageError if a run was refused.
+
+    weights: keep each run's weights as seed-k.safetensors beside its record. asked: the rest of `trained`'s arguments.
+    """
+    planned_runs, outcomes, tier, reduction = trained(table, row, weights=weights, **asked)
+    print(tables.text(paper.named(table), tier, reduction, row))
+    for run in planned_runs if weights else ():
+        if run.weights_path().exists():
+            print(f"weights: {run.weights_path()}")
+    raise_refused(outcomes)
+
+
+def watch(table, row=(), **asked):
+    """Train runs that nobody has watched yet, measure their units on the way, and say where the records are.
+
+    asked: the rest of `trained`'s arguments.
+    """
+    planned_runs, outcomes, *_ = trained(table, row, watched=True, **asked)
+    for run in planned_runs:
+        if run.record_path().exists():
+            print(f"watched: {run.record_path()}")
+    raise_refused(outcomes)
+
+
+def trained(
     table,
     row=(),
     tier=None,
@@ -54,45 +80,15 @@ def train(
     device="auto",
     precision="fp32",
     weights=False,
+    watched=False,
 ):
-    """Train what has no record yet, with progress, then print the rows. Raises UsageError if a run was refused.
-
-    weights: keep each run's weights as seed-k.safetensors beside its record.
-    """
+    """(runs, {run: its outcome}, tier, reduction): what a command plans, once it is trained."""
     choose(precision, PRECISIONS, "precision")
     cut = Reduction(depth, iterations, width)
     planned_runs, device, tier, reduction = planned(table, row, tier, tuple(seed) or None, cut, device)
+    planned_runs = [replace(run, watched=watched) for run in planned_runs]
     name_kept(planned_runs, precision)
-    outcomes = train_runs(planned_runs, device, precision, weights)
-    print(tables.text(paper.named(table), tier, reduction, row))
-    for run in planned_runs if weights else ():
-        if run.weights_path().exists():
-            print(f"weights: {run.weights_path()}")
-    raise_refused(outcomes)
-
-
-def watch(
-    table,
-    row=(),
-    tier=None,
-    seed=(),
-    depth=None,
-    iterations=None,
-    width=None,
-    device="auto",
-    precision="fp32",
-):
-    """Train runs that nobody has watched yet, measure their units on the way, and say where the records are."""
-    choose(precision, PRECISIONS, "precision")
-    cut = Reduction(depth, iterations, width)
-    planned_runs, device, _, _ = planned(table, row, tier, tuple(seed) or None, cut, device)
-    planned_runs = [replace(run, watched=True) for run in planned_runs]
-    name_kept(planned_runs, precision)
-    outcomes = train_runs(planned_runs, device, precision)
-    for run in planned_runs:
-        if run.record_path().exists():
-            print(f"watched: {run.record_path()}")
-    raise_refused(outcomes)
+    return planned_runs, train_runs(planned_runs, device, precision, weights), tier, reduction
 
 
 def train_runs(planned_runs, device, precision, weights=False):

@@ -1,10 +1,8 @@
 """Weights kept by training, read back, refused, and evaluated."""
 
 import json
-import os
 import re
 import struct
-import subprocess
 import sys
 
 import numpy as np
@@ -191,19 +189,6 @@ def test_without_the_library_the_line_says_what_to_install(monkeypatch, run, tmp
     with pytest.raises(UsageError, match="pip install safetensors"):
         train(run, results=tmp_path, weights=True)
     assert not list(tmp_path.iterdir())  # said before the run, not at its end
-
-
-ALONE = """
-import sys
-for name in ("safetensors", "safetensors.torch", "sklearn", "scipy", "rich", "invoke", "matplotlib"):
-    sys.modules[name] = None
-import identity_mappings.__main__, identity_mappings.weights.foreign
-"""
-
-
-def test_the_library_imports_with_torch_torchvision_and_numpy_alone():
-    path = os.pathsep.join(filter(None, sys.path))
-    subprocess.run([sys.executable, "-c", ALONE], check=True, env=os.environ | {"PYTHONPATH": path})
 
 
 def test_a_worker_process_answers_in_one_line(pictures, monkeypatch):

@@ -63,21 +63,26 @@ def _table_1():
 
 
 def _table_2():
-    errors = {110: (6.61, 8.17, 7.84, 6.71, 6.37), 164: (5.93, 6.50, 6.14, 5.91, 5.46)}
-    claims = (None, "worse", "worse", "near", "better")
+    cells = {
+        "original": (6.61, 5.93, None),
+        "BN after addition": (8.17, 6.50, "worse"),
+        "ReLU before addition": (7.84, 6.14, "worse"),
+        "ReLU-only pre-activation": (6.71, 5.91, "near"),
+        "full pre-activation": (6.37, 5.46, "better"),
+    }
     return tuple(
         Row(
             2,
-            f"{depth}-{_slug(order.name)}",
-            f"ResNet-{depth}, {order.name}",
-            order.figure,
-            Published(error),
-            {"": cifar_spec(depth, order=order.name)},
+            f"{depth}-{_slug(order)}",
+            f"ResNet-{depth}, {order}",
+            ORDERS[order].figure,
+            Published(errors[column]),
+            {"": cifar_spec(depth, order=order)},
             baseline=None if claim is None else f"{depth}-original",
             claim=claim,
         )
-        for depth in errors
-        for order, error, claim in zip(ORDERS.values(), errors[depth], claims, strict=True)
+        for column, depth in enumerate((110, 164))
+        for order, (*errors, claim) in cells.items()
     )
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from ..experiments import paper
 from ..experiments.protocols import Reduction
 from ..experiments.runs import plan
+from ..hardware import cores
 from ..results import records
-from ..training.many import cores
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES, EXECUTED = ROOT / "notebooks", ROOT / "book" / "runs"

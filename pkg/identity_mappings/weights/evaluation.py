@@ -12,6 +12,7 @@ from .. import data as datasets
 from ..data import cifar
 from ..data.batches import Images
 from ..errors import UsageError, choose
+from ..hardware import cores
 
 SMALL = ("cifar10", "cifar100", "digits", "digit-pairs")
 DATASETS = (*SMALL, "imagenet", "folder")
@@ -99,8 +100,6 @@ def folder_batches(spec, path, images, crop=224, batch=BATCH):
     from torch.utils.data import DataLoader
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
-
-    from ..training.many import cores
 
     choose(crop, CROPS, "crop")
     images = images or IMAGENET
