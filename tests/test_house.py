@@ -56,6 +56,14 @@ def test_the_readmes_tree_is_the_one_on_disk():
     assert {*FLOORS} <= set(paths)
 
 
+def test_what_the_readme_imports_is_there():
+    lines = re.findall(r"^from identity_mappings.*$", (ROOT / "README.md").read_text(), re.M)
+    assert lines
+    scope = {}
+    exec("\n".join(lines), scope)
+    assert callable(scope["weights"].load) and callable(scope["weights"].save) and callable(scope["foreign"].load)
+
+
 def test_where_a_change_goes_is_there():
     paths = set(re.findall(r"`([\w/]+/(?:\w+\.py)?)`", (ROOT / "CONTRIBUTING.md").read_text()))
     assert len(paths) > 20
