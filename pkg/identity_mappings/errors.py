@@ -19,3 +19,8 @@ def choose(given, valid, what):
 def is_number(value):
     """Whether a value that may be anything is a finite number, of float32's range."""
     return type(value) in (int, float) and -1e38 < value < 1e38
+
+
+def first_line(error):
+    """What another library's error says, as part of a line of ours."""
+    return str(error).partition("\n")[0] or repr(error)

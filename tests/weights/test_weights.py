@@ -204,6 +204,12 @@ def test_tensors_that_are_no_weights_are_refused(kept, change, message):
         weights.load(kept)
 
 
+def test_a_name_of_two_lines_is_refused_in_one(kept):
+    rewritten(kept, tensors=lambda t: t | {"a\nb": torch.zeros(1)})
+    with pytest.raises(UsageError, match=r"must be text on one line; got 'a\\nb'$"):
+        weights.load(kept)
+
+
 def test_a_negative_variance_is_refused(kept):
     rewritten(kept, tensors=lambda t: t | {"stem.1.running_var": -t["stem.1.running_var"]})
     with pytest.raises(UsageError, match="stem.1.running_var must be .*negative"):
@@ -291,7 +297,7 @@ def test_no_file(tmp_path):
     with pytest.raises(UsageError, match="no weights at"):
         weights.load(tmp_path / "absent.safetensors")
     for path in (tmp_path, "/dev/null"):
-        with pytest.raises(UsageError, match="no weights at .* it is no file"):
+        with pytest.raises(UsageError, match="no weights at .*it is no file"):
             weights.load(path)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from .. import data as datasets
 from ..data.batches import Images
-from ..errors import UsageError, choose
+from ..errors import UsageError, choose, first_line
 
 SMALL = tuple(datasets.DATASETS)
 DATASETS = (*SMALL, "imagenet", "folder")
@@ -136,7 +136,8 @@ def _picture(path):
         with Image.open(path) as picture:
             return picture.convert("RGB")
     except Exception as error:  # a damaged file may fail anywhere in there, and Pillow promises no list of errors
-        raise UsageError(f"{path} must be a picture; it cannot be read ({error}): replace or remove it") from error
+        reason = first_line(error)
+        raise UsageError(f"{path} must be a picture; it cannot be read ({reason}): replace or remove it") from error
 
 
 def _answered(batches):

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from ..data import DATASETS
-from ..errors import UsageError, choose, is_number
+from ..errors import UsageError, choose, first_line, is_number
 from ..nets.networks import NetworkSpec, bn_eps, set_bn_eps
 from ..results.records import write_atomically
 from .reading import checked, existing, filled
@@ -48,6 +48,7 @@ def load(path):
     Raises UsageError, and builds nothing, for a file that is no safetensors, has no metadata of this library, has
     changed since it was written, or whose tensors are not exactly those of the network that its metadata describes.
     """
+    check_installed()
     metadata, tensors = _read(existing(path, "a .safetensors file"))
     if metadata.get("format") not in (FORMAT, FIRST_FORMAT):
         raise UsageError(
@@ -115,8 +116,8 @@ def _read(path):
             return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except Exception as error:  # a damaged file may fail anywhere in there, and the library promises no list of errors
         raise UsageError(
-            f"{path} must be a safetensors file; it cannot be read ({error}): weights of another library are read "
-            "with --layout"
+            f"{path} must be a safetensors file; it cannot be read ({first_line(error)}): "
+            "weights of another library are read with --layout"
         ) from error
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..errors import UsageError, choose
+from ..errors import UsageError, choose, first_line
 from ..nets.networks import cifar_spec, imagenet_spec
 from . import torch7
 from .reading import COUNT, checked, existing, filled, outline
@@ -173,8 +173,7 @@ def read_pytorch(path):
             "torch.save(network.state_dict(), path)"
         ) from error
     except Exception as error:  # a damaged file may fail anywhere in there, and PyTorch promises no list of errors
-        reason = str(error).partition("\n")[0] or repr(error)
-        raise UsageError(f"{path} must be a PyTorch checkpoint; it cannot be read ({reason})") from error
+        raise UsageError(f"{path} must be a PyTorch checkpoint; it cannot be read ({first_line(error)})") from error
     for key in ("state_dict", "net", "model", "model_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

@@ -37,6 +37,8 @@ def checked(tensors, source):
     file holds. BN's count of batches may be a whole number. Raises UsageError for any other, naming it.
     """
     for name, tensor in tensors.items():
+        if not name.isprintable():
+            raise UsageError(f"{source}: the name of a tensor must be text on one line; got {name[:40]!r}")
         if fault := _fault(name, tensor):
             raise UsageError(f"{source}: {name} must be a dense tensor of finite real numbers; {fault}")
     held = [tensor for tensor in tensors.values() if tensor.numel()]

@@ -138,6 +138,8 @@ class Reader:
         name = self.string()
         if name.startswith("V "):  # older files have the name at once, without a version before it
             name = self.string()
+        if not name.isprintable():
+            raise ValueError(f"a class of the name {name[:40]!r}")
         kind = name.removeprefix("torch.")
         if kind.removesuffix("Storage") in TYPES and kind.endswith("Storage"):
             dtype, count = np.dtype(TYPES[kind.removesuffix("Storage")]), self.number("q")
