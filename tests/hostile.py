@@ -1,4 +1,4 @@
-"""The readers of files that may come from elsewhere, and what `fuzz.py` gives them: damaged and hostile files, by number.
+"""The readers of files that may come from elsewhere, and damaged and hostile files for them, made by number.
 
 One class for each reader: `make` gives a file's content for a random stream, `read` reads what lies at `path`.
 """
