@@ -17,6 +17,7 @@ from .training import train_all
 from .training.step import PRECISIONS
 from .weights import evaluation, foreign
 from .weights import files as weights_files
+from .weights.reading import sha256
 
 
 def default_tier(device):
@@ -128,11 +129,14 @@ def evaluate(
     batch=evaluation.BATCH,
     device="auto",
     precision=None,
+    mean=None,
+    std=None,
 ):
     """Print a network's error on a data set's test images, and how it was taken.
 
     weights: a file of this library, or with `layout` another repository's checkpoint. dataset, precision: default those
-    of the weights. data: the folder of CIFAR's files or of images by class; default: the data folder.
+    of the weights. data: the folder of CIFAR's files or of images by class; default: the data folder. mean, std: of
+    each channel, of values from 0 to 1, to normalise by; default: as the weights or their layout say.
     """
     device = resolve_device(device)
     if batch < 1:
@@ -143,6 +147,9 @@ def evaluate(
         choices = {"branch": branch} if branch else {}
         network, about = foreign.load(weights, layout, depth, dataset, **choices)
     images, record = about["images"], about["record"] or {}
+    if mean or std:
+        images = {"dataset": (images or {}).get("dataset"), "mean": mean, "std": std}
+        weights_files.check_images(images, network.spec.channels)
     dataset = choose(dataset or (images or {}).get("dataset"), evaluation.DATASETS, "dataset")
     precision = choose(precision or record.get("precision", "fp32"), PRECISIONS, "precision")
     be_exact(device)
@@ -156,6 +163,7 @@ def evaluate(
     score = evaluation.score(network, batches, device, precision)
     print(score)
     print(f"{network.spec} on {where}; normalised by {words}; {device_name(device)}, {precision}")
+    print(f"{weights}: SHA-256 {sha256(weights)}")
 
 
 def table(table, tier=None, depth=None, iterations=None, width=None):
