@@ -56,8 +56,9 @@ def test_the_readmes_tree_is_the_one_on_disk():
     assert {*FLOORS} <= set(paths)
 
 
-def test_what_the_readme_imports_is_there():
-    lines = re.findall(r"^from identity_mappings.*$", (ROOT / "README.md").read_text(), re.M)
+def test_what_the_readme_and_the_page_on_commands_import_is_there():
+    pages = [(ROOT / page).read_text() for page in ("README.md", "book/commands.md")]
+    lines = re.findall(r"^from identity_mappings.*$", "\n".join(pages), re.M)
     assert lines
     scope = {}
     exec("\n".join(lines), scope)

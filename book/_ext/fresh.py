@@ -23,7 +23,7 @@ LIBRARY = ((ROOT / "pkg", "**/*.py"), (BOOK, "*.py"), (BOOK, "*.csv"))
 # pages link. What begins with an underscore in the book's folder is made by builds, or for writing pages.
 RECORDS = ((RESULTS, "**/*.json"), (BOOK, "[!_]*/**/*.json"), (BOOK / "runs", "**/*.ipynb"))
 # Pages that read something else; tests/book/test_fresh.py holds them to reading no record.
-READS = {"analysis": (), "units": (), "traps": (), "details": ((ROOT / "tests", "**/*.py"),)}
+READS = {"analysis": (), "units": (), "traps": (), "commands": (), "details": ((ROOT / "tests", "**/*.py"),)}
 # What all pages are written with: a change is no reason to execute one, but to write each again.
 WRITING = ((BOOK / "_static", "**/*"), (BOOK / "_ext", "*.py"), (BOOK, "*.bib"))
 

@@ -8,14 +8,15 @@ import json
 import statistics
 from pathlib import Path
 
-from ..experiments import paper
+from ..experiments import paper, protocols
 from ..experiments.protocols import TIERS, Reduction
 from ..experiments.rows import FAIL_ABOVE
 from ..experiments.runs import place
 from ..nets.counts import parameters
 from ..results import grids, records, tables
 from ..results.quantities import ERROR, FINAL_LOSS
-from ..results.statistics import summarise
+from ..results.statistics import learnt, summaries, summarise
+from ..results.verdicts import NOT_RUN, WORDS, Comparison, claimed, verdict
 from . import figures, notebooks
 
 
@@ -32,7 +33,7 @@ def result(table, row, tier, reduction=""):
     """A row's number beside the paper's, in words, with the verdict."""
     (row,) = paper.rows(table, [row])
     reduction = Reduction.parse(reduction)
-    ours, baseline = tables.compared(row, tier, reduction)
+    *each, ours = tables.row_lines(row, tier, reduction)
     if row.published.fails:
         said = f"the paper prints *fail*: a test error above {FAIL_ABOVE:.0f} %"
     else:
@@ -42,13 +43,15 @@ def result(table, row, tier, reduction=""):
     remark = f" ({row.remark})" if row.remark else ""
     cut = f", reduced to {reduction}" if reduction.name else ""
     lines = [f"For *{row.case}*{remark}, {row.figure}, {said}.", f"Ours, {tier} tier{cut}: **{ours}**."]
-    verdict = ours.verdict(baseline)
-    if verdict and verdict != "not run":
-        lines.append(f"Verdict: **{verdict}**.")
-    if baseline is not None:
-        lines.append(f"Its baseline, `{baseline.row.id}`, in the same tier: {baseline}.")
+    if ours.verdict not in ("", "not run"):
+        lines.append(f"Verdict: **{ours.verdict}**.")
+    if row.baseline is not None:
+        (baseline,) = tables.row_lines(*paper.rows(table, [row.baseline]), tier, reduction)
+        lines.append(f"Its baseline, `{row.baseline}`, in the same tier: {baseline}.")
+    settings = [(f"`{line.name}`", line.error, line.n, line.verdict) for line in each]
+    listed = grids.markdown(("setting", "test error, %", "n", "verdict"), settings) if settings else ""
     warning = f"**Not comparable with the paper's number.** {tables.note(table, tier).removeprefix('Percent. ')}"
-    return _markdown(" ".join(lines), "" if tier == "paper" else warning)
+    return _markdown(" ".join(lines), listed, "" if tier == "paper" else warning)
 
 
 def recipe(runs):
@@ -82,7 +85,7 @@ def _settings(shortcut):
 def provenance(table, row, tier, reduction=""):
     """Where each of the row's numbers comes from, a line a run."""
     (row,) = paper.rows(table, [row])
-    found = summarise(row, tier, Reduction.parse(reduction)).records
+    found = [record for each in summaries(row, tier, Reduction.parse(reduction)) for record in each.records]
     several = len(row.networks) > 1
     header = ("seed", "status", "test error, %", "device", "commit", "torch", "wall seconds")
     lines = [
@@ -114,16 +117,23 @@ def _short(commit):
 
 
 def curves(table, row, tier, reduction=""):
-    """The training curves of a row and its baseline as an image; see `plots.curves`."""
+    """The training curves of a row and its baseline as an image; a sentence where they have too few points."""
     from IPython.display import Image
 
     from . import plots
 
     (row,) = paper.rows(table, [row])
-    compared = tables.compared(row, tier, Reduction.parse(reduction))
+    rows = [row, *(paper.rows(table, [row.baseline]) if row.baseline else [])]
+    found = [each for one in rows for each in summaries(one, tier, Reduction.parse(reduction))]
+    if missing := figures.sparse(found):
+        return _markdown(_not_drawn(missing))
     file = io.BytesIO()
-    plots.curves(compared, f"Table {table}, {row.case}, {tier} tier").savefig(file, dpi=160)
+    plots.curves(found, f"Table {table}, {row.case}, {tier} tier").savefig(file, dpi=160)
     return Image(file.getvalue(), width=720)
+
+
+def _not_drawn(missing):
+    return f"Not drawn: a curve needs {figures.POINTS} points, and the records have fewer: {missing}. Train them anew."
 
 
 class Curves:
@@ -170,20 +180,33 @@ class Curves:
 def figure(name):
     """One of the paper's training curves from the records nearest to the paper's; a sentence where there are none."""
     panel = figures.figure(name)
-    settings = panel.settings()
-    if not settings:
-        ids = " and ".join(f"`{id}` of Table {table}" for table, id in panel.rows)
-        return _markdown(f"*{panel.title}*: not run. It needs runs of {ids} in one tier.")
-    tier, reduction = settings[0]
-    return Curves(panel.summaries(tier, reduction), f"figure-{name}-{tier}", _caption(panel, tier, reduction))
+    drawn = panel.drawn()
+    if drawn:
+        tier, reduction = drawn[0]
+        return Curves(panel.summaries(tier, reduction), f"figure-{name}-{tier}", _caption(panel, tier, reduction))
+    if settings := panel.settings():
+        return _markdown(f"*{panel.title}*. {_not_drawn(figures.sparse(panel.summaries(*settings[0])))}")
+    ids = " and ".join(f"`{id}` of Table {table}" for table, id in panel.rows)
+    return _markdown(f"*{panel.title}*: not run. It needs runs of {ids} in one tier.")
 
 
 def claim(name):
-    """What the paper says of one of its training curves, and in which tier ours are."""
+    """What the paper says of one of its training curves, and what ours say of its rows, by tier and verdict."""
     panel = figures.figure(name)
-    settings = panel.settings()
-    ours = f" Ours: {tables.tier_words(*settings[0])}." if settings else ""
+    ours = ""
+    if drawn := panel.drawn():
+        said = [
+            f"`{line.name}` {line.verdict}" for row in panel.compared() for line in tables.row_lines(row, *drawn[0])
+        ]
+        ours = f" Ours, {tables.tier_words(*drawn[0])}, test error: {'; '.join(said)}.{_sampled(panel, *drawn[0])}"
     return _markdown(f"**{panel.title}.** What the paper sees: {panel.claim[0].lower()}{panel.claim[1:]}{ours}")
+
+
+def _sampled(panel, tier, reduction):
+    """What is to be known of a curve whose points, but the last, count on a part of the test images."""
+    found = [record for summary in panel.summaries(tier, reduction) for record in summary.records]
+    counts = sorted({record["curve_test_images"] for record in found if "curve_test_images" in record})
+    return f" Test errors before the last point are of the first {counts[0]:,} test images." if counts else ""
 
 
 def _caption(panel, tier, reduction):
@@ -383,6 +406,80 @@ def tier(table, tier):
     return _markdown(*parts)
 
 
+def orderings(table, start=""):
+    """What the paper says of each row beside its baseline, and what the nearest tier with enough runs says of that.
+
+    start: of the ids of the rows, for a part of a table. A sentence before counts them, a paragraph after says how the
+    runs differ from the paper's, and what would settle the matter.
+    """
+    claims = [row for row in paper.rows(table) if row.claim and row.id.startswith(start)]
+    settings = {row: tables.nearest(row) for row in claims}
+    said = {row: verdict(claimed(row), *setting) if setting else NOT_RUN for row, setting in settings.items()}
+    lines = [
+        (f"`{row.id}`", _stated(row), tables.tier_words(*settings[row]) if settings[row] else "", said[row])
+        for row in claims
+    ]
+    words = [one.word for one in said.values()]
+    counts = ", ".join(f"{words.count(word)} {word}" for word in WORDS if word in words)
+    summary = f"Of the paper's {len(claims)} orderings: {counts}."
+    readings = [_reading(table, start, *setting) for setting in dict.fromkeys(settings.values()) if setting]
+    return _markdown(summary, grids.markdown(("row", "the paper", "tier", "verdict"), lines), *readings)
+
+
+def _stated(row):
+    """What the paper says of a row, with the numbers that it says so of."""
+    (base,) = paper.rows(row.table, [row.baseline])
+    if row.claim == "fails":
+        return f"fails, where `{base.id}` ends at {base.published} %"
+    relation = "near" if row.claim == "near" else f"{row.claim} than"
+    return f"{relation} `{base.id}`: {row.published} against {base.published} %"
+
+
+def _reading(table, start, tier, reduction):
+    """How a tier's runs of a table differ from the paper's, from its recipe and its baseline's records, in words."""
+    if tier == "paper":
+        return "In the paper tier the runs are the paper's own, and an interval is all that stands between the two."
+    base = next(row for row in paper.rows(table) if row.baseline is None and row.id.startswith(start))
+    ours, papers = protocols.recipe(base.recipe(), tier, reduction), base.recipe()
+    found = summarise(base, tier, reduction)
+    ended = statistics.median(record["curve"]["train_error"][-1] for record in found.records)
+    widths = [", ".join(map(str, each.network.widths)) for each in (ours, papers)]
+    fitted = ", far from having fitted its training images" if ended > 5 else ""
+    return (
+        f"**How to read the {tables.tier_words(tier, reduction)}.** Its runs take the data set `{ours.dataset}` and "
+        f"networks of {ours.network.depth} layers with {widths[0]} channels, for {ours.protocol.iterations:,} "
+        f"iterations. The paper's have {widths[1]} channels and {papers.protocol.iterations:,} iterations on "
+        f"`{papers.dataset}`. The baseline `{base.id}` ends at a test error of {found.median:.2f} % and a training "
+        f"error of {ended:.1f} %{fitted}; the paper's ends at a test error of {base.published} %. Such runs show which "
+        "network is easier to train at the start, which is the paper's own argument for both of its claims. They do "
+        "not show what a network gains by regularisation once it has fitted its images, nor whether one that trains "
+        "slowly catches up. What is *seen* here may not hold in the paper's setting, and what is *contradicted* here "
+        "may hold there. Five runs of each row in the paper tier would settle it: "
+        f"`invoke reproduce --table {table} --tier paper --seeds 5`."
+    )
+
+
+def spreads():
+    """The standard deviation of the paired differences that verdicts rest on, by tier, where runs have learnt."""
+    found = {}
+    for row in (row for table in (1, 2, 3) for row in paper.rows(table) if row.claim and len(row.networks) == 1):
+        (base,) = paper.rows(row.table, [row.baseline])
+        for tier, cut in figures.settings([base, row]):
+            errors = [
+                {record["seed"]: record["test_error"] for record in summarise(one, tier, cut).records if learnt(record)}
+                for one in (row, base)
+            ]
+            gaps = [errors[0][seed] - errors[1][seed] for seed in errors[0].keys() & errors[1].keys()]
+            if len(gaps) >= tables.ENOUGH:
+                found.setdefault(tables.tier_words(tier, cut), []).append(statistics.stdev(gaps))
+    lines = [
+        (where, len(of), *(f"{each:.2f}" for each in (min(of), statistics.median(of), max(of))))
+        for where, of in found.items()
+    ]
+    header = ("tier", "rows", "smallest", "median", "largest, points")
+    return _markdown(grids.markdown(header, lines)) if lines else _markdown("No row has been run three times yet.")
+
+
 def study(name):
     """A study's numbers, one table for each tier and reduction in which any of its rows has been run."""
     parts = []
@@ -400,13 +497,14 @@ def convergence():
         for tier, reduction in figures.settings(pair):
             found = [summarise(row, tier, reduction) for row in pair]
             losses, errors = ([_median_of(what, each) for each in found] for what in (FINAL_LOSS, ERROR))
-            seen = "yes" if losses[1] > losses[0] and errors[1] < errors[0] else "no"
             numbers = (*(f"{loss:.3f}" for loss in losses), *(f"{error:.2f}" for error in errors))
+            higher = verdict(Comparison(3, ours.id, "above", ours.baseline, FINAL_LOSS), tier, reduction)
+            lower = verdict(claimed(ours), tier, reduction)
             name = f"`{ours.id}`, {tables.tier_words(tier, reduction)}"
-            lines.append((name, min(each.n for each in found), *numbers, seen))
+            lines.append((name, *numbers, higher, lower))
     header = (
-        *("pair", "n", "loss, original", "loss, pre-activation", "error, %, original", "error, %, pre-activation"),
-        "higher loss and lower error",
+        *("pair", "loss, original", "loss, pre-activation", "error, %, original", "error, %, pre-activation"),
+        *("higher loss", "lower error"),
     )
     return (
         _markdown(grids.markdown(header, lines))
@@ -445,13 +543,14 @@ def _links(rows, tier, reduction):
 
 
 def progress():
-    """How many rows of each table have been run in each tier, counted from the records."""
+    """How many runs each row has in each tier, counted from the records; of a row of several recipes, the fewest."""
     lines = []
-    for table in paper.TABLES:
-        rows = paper.rows(table)
-        counts = [sum(bool(records.runs_of(row, tier)) for row in rows) for tier in TIERS]
-        reduced = sum(any(records.reductions(row, tier) for tier in TIERS) for row in rows)
-        lines.append((f"Table {table}", len(rows), *(count or "not run" for count in counts), reduced or "not run"))
-    lines.append(("Table 5", sum(row.network is not None for row in paper.TABLE_5), *["not run"] * (len(TIERS) + 1)))
-    header = ("", "rows", *(f"{tier} tier" for tier in TIERS), "at a reduced recipe")
+    for row in (row for table in paper.TABLES for row in paper.rows(table)):
+        counts = [min(each.n for each in summaries(row, tier)) for tier in TIERS]
+        cuts = [f"{tier} at {cut}" for tier in TIERS for cut in records.reductions(row, tier)]
+        cells = [f"n = {n}" if n else "not run" for n in counts]
+        lines.append((f"Table {row.table}", f"`{row.id}`", *cells, "; ".join(cuts)))
+    imagenet = sum(row.network is not None for row in paper.TABLE_5)
+    lines.append(("Table 5", f"{imagenet} networks on ImageNet", *["not run"] * len(TIERS), ""))
+    header = ("", "row", *(f"{tier} tier" for tier in TIERS), "at a reduced recipe")
     return _markdown(grids.markdown(header, lines))

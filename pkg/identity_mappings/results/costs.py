@@ -9,7 +9,7 @@ from ..experiments.protocols import TIERS, Reduction
 from ..experiments.runs import plan
 from ..nets.counts import activation_bytes, count, parameters
 from . import grids, records
-from .statistics import summarise
+from .statistics import summaries
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,12 @@ class Cost:
     seconds: float
     iterations: int
     multiply_adds: int
+    batch: int = 128
+
+    @property
+    def rate(self):
+        """Device seconds a multiply-add of the forward pass, over all images of the schedule."""
+        return self.seconds / (self.multiply_adds * self.iterations * self.batch)
 
     @property
     def each(self):
@@ -110,7 +116,8 @@ def costs(results=None):
 
 
 def _by_device(row, tier, reduction, results):
-    finished = [r for r in summarise(row, tier, reduction, results).records if r["status"] == "finished"]
+    found = [record for each in summaries(row, tier, reduction, results) for record in each.records]
+    finished = [record for record in found if record["status"] == "finished"]
     if not finished:
         return
     recipe = plan([row], tier, [0], reduction)[0].recipe
@@ -118,7 +125,69 @@ def _by_device(row, tier, reduction, results):
     for device, precision in dict.fromkeys((record["device"], record["precision"]) for record in finished):
         here = [r["device_seconds"] for r in finished if (r["device"], r["precision"]) == (device, precision)]
         seconds, iterations = statistics.median(here), recipe.protocol.iterations
-        yield Cost(row, tier, reduction, device, precision, len(here), seconds, iterations, adds)
+        yield Cost(row, tier, reduction, device, precision, len(here), seconds, iterations, adds, recipe.protocol.batch)
+
+
+SOURCES = ("finished runs of the same row", "finished runs of the same tier", "finished runs of other tiers")
+
+
+def estimate(run, device, precision, known):
+    """(device seconds that a run will take, which of SOURCES says so); (None, None) where none of `known` is of use.
+
+    device: by name, as records have it. known: `costs`. Seconds go by multiply-adds, over all images of the schedule:
+    the median of the runs of this device and precision that are most like it.
+    """
+    here = [cost for cost in known if (cost.device, cost.precision) == (device, precision)]
+    like = (
+        [cost for cost in here if (cost.row, cost.tier, cost.reduction) == (run.row, run.tier, run.reduction)],
+        [cost for cost in here if cost.tier == run.tier],
+        here,
+    )
+    for source, found in zip(SOURCES, like, strict=True):
+        if found:
+            work = count(run.recipe.network, SIZES[run.recipe.dataset]).macs
+            protocol = run.recipe.protocol
+            return statistics.median(cost.rate for cost in found) * work * protocol.iterations * protocol.batch, source
+    return None, None
+
+
+def left(planned, device, precision, results=None, timed=None):
+    """What is left to train of planned runs, and about how long it takes on a device of that name, in one sentence.
+
+    timed(run): the device seconds of an iteration, measured now; asked for one run where no record is of the device.
+    """
+    todo = [run for run in planned if records.peek(run, results) is None]
+    if not todo:
+        return "nothing is left to train"
+    found = _estimates(todo, device, precision, costs(results))
+    said = f"left to train: {len(todo)} of {len(planned)} runs"
+    if not found:
+        if timed is None:
+            return f"{said}; how long they take is not known: no finished run here is of {device} in {precision}"
+        known = [_of_iterations(todo[0], device, precision, timed(todo[0]))]
+        now = f"{len(todo)} by a few iterations of {todo[0].row.id} timed just now, evaluations left out"
+        found = {now: [seconds for each in _estimates(todo, device, precision, known).values() for seconds in each]}
+    total = sum(sum(seconds) for seconds in found.values())
+    sources = ", ".join(f"{len(seconds)} by {name}" if name in SOURCES else name for name, seconds in found.items())
+    return (
+        f"{said}, about {duration(total)} of {device} in {precision}, a CPU's cores added up; "
+        f"estimated {sources}, in proportion to multiply-adds; a stopped run counts as a whole one"
+    )
+
+
+def _estimates(todo, device, precision, known):
+    """{source: the seconds of the runs that it gives}; empty where nothing known is of the device."""
+    each = [estimate(run, device, precision, known) for run in todo]
+    found = {name: [seconds for seconds, source in each if source == name] for name in SOURCES}
+    return {name: seconds for name, seconds in found.items() if seconds}
+
+
+def _of_iterations(run, device, precision, each):
+    """The Cost of a run whose iterations take so many device seconds each."""
+    recipe, protocol = run.recipe, run.recipe.protocol
+    adds = count(recipe.network, SIZES[recipe.dataset]).macs
+    about = run.row, run.tier, run.reduction, device, precision, 0
+    return Cost(*about, each * protocol.iterations, protocol.iterations, adds, protocol.batch)
 
 
 def duration(seconds):
