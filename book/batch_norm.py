@@ -89,7 +89,8 @@ def main():
     seeds = parser.parse_args().seeds
     torch.set_num_threads(1)
     FOLDER.mkdir(exist_ok=True)
-    (FOLDER / "kernels.json").write_text(json.dumps(kernels(), indent=2) + "\n")
+    if not (FOLDER / "kernels.json").exists():
+        (FOLDER / "kernels.json").write_text(json.dumps(kernels(), indent=2) + "\n")
     for seed in range(seeds):
         for row in paper.rows(2, ROWS):
             for name in LAYOUTS:

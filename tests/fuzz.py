@@ -127,7 +127,10 @@ class Worker:
 
     def failed(self):
         """Whether it hangs or died, rather than ended as it does after a file that took too much memory."""
-        return self.process.poll() != 0
+        try:
+            return self.process.wait(timeout=SILENCE) != 0
+        except subprocess.TimeoutExpired:
+            return True
 
     def last_words(self):
         self.process.kill()

@@ -5,6 +5,7 @@ import os
 import re
 import struct
 import time
+import tracemalloc
 import zipfile
 from dataclasses import dataclass
 
@@ -332,6 +333,21 @@ def test_an_object_of_the_legacy_form_that_is_missing(tmp_path):
     with pytest.raises(UsageError, match="must be a PyTorch checkpoint; it cannot be read") as refusal:
         foreign.load(tmp_path / "x.th", "akamaster", 8)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_text_longer_than_the_file_takes_no_memory(tmp_path):
+    """Of the legacy form; found by the fuzzer: reading from a file takes memory for all that a length promises."""
+    file = io.BytesIO()
+    torch.save(small(), file, _use_new_zipfile_serialization=False)
+    content = file.getvalue().replace(b"X\x10\0\0\0protocol_version", b"X\0\0\0\xf0protocol_version")
+    (tmp_path / "x.th").write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UsageError, match="x.th (must be a|is no) PyTorch checkpoint"):
+            foreign.load(tmp_path / "x.th", "akamaster", 8)
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
 
 
 class Malicious:

@@ -8,6 +8,7 @@ it normalises images. What it leaves out must be ours already: a file whose tens
 is refused. Pickled files are read without running code in them.
 """
 
+import io
 import pickle
 import warnings
 import zipfile
@@ -166,7 +167,8 @@ def read_pytorch(path):
                     raise ValueError("its archive is compressed")  # as torch.save writes none, and larger than it looks
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tensors that are refused in a line of our own
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            # from memory, where a text of 4 GB, as a damaged length may have it, ends with the file
+            content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UsageError(
             f"{path} is no PyTorch checkpoint of tensors alone; code in a file is never run: save it anew as "
