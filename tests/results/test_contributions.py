@@ -3,8 +3,11 @@
 import copy
 import json
 import math
+import re
+import subprocess
 from pathlib import Path
 
+import filelock
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,8 +17,8 @@ from identity_mappings.errors import UsageError
 from identity_mappings.results import contributions, records
 
 COMMITTED = Path(__file__).resolve().parents[2] / "results"
-TRUE = [json.loads(path.read_text()) for path in sorted(COMMITTED.rglob("seed-*.json"))]
-LONG = max(TRUE, key=lambda record: len(record["curve"]["iteration"]))  # of several epochs
+TRUE = [json.loads(path.read_text()) for path in sorted(COMMITTED.rglob("seed-*.json"))][::2]
+LONG = json.loads((COMMITTED / "quick/table-1/original@depth-20/seed-0.json").read_text())  # of seventeen epochs
 
 
 def run_of(record):
@@ -41,7 +44,7 @@ def files(folder):
 
 
 def test_true_records_are_taken_and_twice_is_once(tmp_path):
-    """Every committed record: more than fifty runs of real training."""
+    """Every other committed record: more than fifty runs of real training."""
     path, ours = packed(tmp_path), tmp_path / "ours"
     assert len(TRUE) >= 50
     assert states(path, ours, keep=False) == ["added"] * len(TRUE) and not ours.exists()
@@ -215,8 +218,6 @@ def test_another_record_of_a_run_is_refused_and_ours_stands(tmp_path):
 
 
 def test_a_run_that_is_being_trained_here_is_not_added(tmp_path):
-    import filelock
-
     ours, path = tmp_path / "ours", packed(tmp_path, [LONG])
     lock = run_of(LONG).lock_path(ours)
     lock.parent.mkdir(parents=True)
@@ -256,8 +257,6 @@ def test_a_file_that_is_no_contribution_is_one_line(tmp_path, content, line):
         assert received.state == "refused"
     except UsageError as error:
         said = str(error)
-    import re
-
     assert re.search(line, said) and "\n" not in said
     assert not (tmp_path / "ours").exists()
 
@@ -278,6 +277,67 @@ def test_pack_overwrites_nothing_and_leaves_out_what_others_ran(tmp_path):
     assert states(path, tmp_path / "ours") == ["added"]
     with pytest.raises(UsageError, match="no finished run to contribute"):
         contributions.pack(tmp_path / "c.jsonl", [run_of(LONG)], "", tmp_path / "ours")
+
+
+def committed(repository, *words):
+    subprocess.run(["git", "-C", str(repository), *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository with one record at `base`, and a function that commits files on top of it and checks the changes."""
+    place = tmp_path / "repository"
+    place.mkdir()
+    committed(place, "init", "-q", "-b", "main")
+    for name in ("user.name", "user.email"):
+        committed(place, "config", name, "a@example.org")
+    records.store(run_of(LONG), LONG, place / "results")
+    committed(place, "add", ".")
+    committed(place, "commit", "-qm", "base")
+    committed(place, "tag", "base")
+    asked = contributions._git
+
+    def git(*words):  # of the history of commits, the checkout's own; of changes, this repository's
+        if words[0] == "merge-base":
+            return asked(*words)
+        return subprocess.run(["git", "-C", str(place), *words], capture_output=True, check=True).stdout
+
+    monkeypatch.setattr(contributions, "_git", git)
+
+    def changed(files):
+        for name, record in files.items():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_text(record if isinstance(record, str) else json.dumps(record))
+        committed(place, "add", "-A")
+        committed(place, "commit", "-qm", "head")
+        committed(place, "tag", "-f", "head")
+        committed(place, "reset", "-q", "--hard", "base")  # as the workflow has it: the head is data
+        return list(contributions.receive_changes("base", "head", place / "results"))
+
+    return changed
+
+
+def place_of(record):
+    return run_of(record).record_path("results").as_posix()
+
+
+def test_the_records_of_a_pull_request_are_checked_and_those_that_stand_must_stand(repository, tmp_path):
+    new, first = next(r for r in TRUE if r["recipe_hash"] != LONG["recipe_hash"]), place_of(LONG)
+    by = new | {"contributed": {"by": "Ada", "received": "2026-11-24"}}
+
+    def why(files):
+        return [(each.state, each.why) for each in repository(files)]
+
+    assert why({place_of(new): by, "README.md": "words"}) == [("added", "")]
+    assert why({place_of(new): new | {"test_error": 0.0}})[0][0] == "refused"
+    assert why({place_of(new).replace("seed-", "seed-1"): new}) == [
+        ("refused", f"this run's record lies at {place_of(new)}")
+    ]
+    assert why({first: LONG | {"test_error": 1.0}}) == [
+        ("refused", "a record that stands is never changed or taken away")
+    ]
+    assert why({"results/quick/notes.txt": "words"})[0][0] == "refused"
+    assert "at most 1024 KiB" in why({place_of(new): new | {"remarks": "x" * (2 << 20)}})[0][1]
 
 
 @pytest.fixture(scope="module")
