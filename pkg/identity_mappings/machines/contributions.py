@@ -26,7 +26,8 @@ from ..experiments import paper
 from ..experiments.protocols import TIERS, Reduction
 from ..experiments.runs import Run, place
 from ..nets.counts import count
-from . import records
+from ..results import records
+from ..training.state import CURVE, SAMPLE, due
 
 FORMAT = 1
 LARGEST_FILE = 256 << 20  # bytes; read line by line
@@ -34,9 +35,6 @@ LARGEST_LINE = 1 << 20  # a paper-tier record has some 10 kB
 LARGEST_REMARKS = 8 << 10  # of a record without its recipe and curve
 LONGEST_TEXT = 200  # characters of one string in a record
 FASTEST = 1e15  # operations per second: what one device promises in bfloat16 today, and no training reaches
-CURVE = ("iteration", "rate", "train_loss", "train_error", "test_error")
-POINTS = 20  # of a curve at least, where the schedule has as many iterations; `training.state` has the rule
-SAMPLE = 2_000  # test images of an entry that is no epoch's, in a record that says so
 LARGEST_SEED = 2**32 - 1
 
 # (training, test) images of each data set; at half their size, "cifar10-16", they are as many
@@ -379,14 +377,17 @@ def _curve(record, run):
 def entries(run):
     """The iterations at which a run may have made the entries of its curve, one list for each rule there was.
 
-    At the end of each epoch, and of the schedule; since 2026-11-24, where that makes fewer than POINTS, at so many even
-    distances.
+    The trainer's own; and once an epoch and at the end, as it was for every run before 2026-11-24.
     """
-    train, _ = _counts(run)
-    total, batch = run.recipe.protocol.iterations, run.recipe.protocol.batch
-    by_epoch = {-(-train * epoch // batch) for epoch in range(1, total * batch // train + 1)} | {total}
-    by_point = {-(-total * point // POINTS) for point in range(1, POINTS + 1)}
-    return [sorted(by_epoch)] + ([sorted(by_point)] if batch * total <= POINTS * train else [])
+    return _entries_of(run.recipe.protocol, _counts(run)[0])
+
+
+@lru_cache
+def _entries_of(protocol, images):
+    now = [i for i in range(1, protocol.iterations + 1) if due(i, protocol, images)]
+    epochs = range(1, protocol.iterations * protocol.batch // images + 1)
+    before = sorted({*(-(-images * epoch // protocol.batch) for epoch in epochs), protocol.iterations})
+    return [now] if now == before else [now, before]
 
 
 def _counts(run):

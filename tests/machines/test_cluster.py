@@ -13,8 +13,9 @@ import pytest
 from conftest import small_run, toy
 
 from identity_mappings.errors import UsageError
+from identity_mappings.machines import cluster
 from identity_mappings.results import records
-from identity_mappings.training import checkpoint, cluster, train
+from identity_mappings.training import checkpoint, train
 from identity_mappings.training.loop import How
 from identity_mappings.training.many import AT_ONCE, Interrupted
 

@@ -7,8 +7,8 @@ from itertools import combinations
 
 from ..experiments import paper
 from ..experiments.protocols import Reduction
-from . import grids, records
-from .statistics import interval
+from ..results import grids, records
+from ..results.statistics import interval
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ import math
 import pytest
 from conftest import small_run
 
-from identity_mappings.results import devices, records
+from identity_mappings.machines import devices
+from identity_mappings.results import records
 
 
 def made(outcome, results, device, errors, first=0, id="original", **more):

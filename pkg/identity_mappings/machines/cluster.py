@@ -25,9 +25,9 @@ from ..data import SIZES
 from ..errors import UsageError
 from ..experiments.runs import results_dir
 from ..results import records
-from . import checkpoint, memory
-from .loop import How, nothing, train
-from .many import AT_ONCE, Interrupted
+from ..training import checkpoint, memory, train
+from ..training.loop import How, nothing
+from ..training.many import AT_ONCE, Interrupted
 
 RETRIES = 20  # times that a run is begun again after a lost worker: spot machines go often, and each loses a minute
 POLL_SECONDS = 0.5  # between looks at the tasks, and at whether a worker is to stop
