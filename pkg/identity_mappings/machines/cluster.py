@@ -29,6 +29,9 @@ from ..training import checkpoint, memory, train
 from ..training.loop import How, nothing
 from ..training.many import AT_ONCE, Interrupted
 
+LEAVE = (
+    15.0  # seconds before the end of a budget at which workers are asked to stop: a step, a checkpoint, the way home
+)
 RETRIES = 20  # times that a run is begun again after a lost worker: spot machines go often, and each loses a minute
 POLL_SECONDS = 0.5  # between looks at the tasks, and at whether a worker is to stop
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -131,23 +134,27 @@ class _Job:
         # an actor on this machine, for it writes into the results folder here
         self.home = self.ray.remote(num_cpus=0, scheduling_strategy=pinned)(Home).remote(how.results)
         self.memory = None if how.device == "cpu" else self._get(self.ray.remote(num_gpus=1)(_gpu_memory).remote())
-        self.tasks, self.outcomes, self.stopping = self._submit(runs), {}, False
+        self.tasks, self.outcomes, self.stopping, interrupted = self._submit(runs), {}, False, False
         while self.tasks:
             try:
                 self._look()
+                if how.until is not None and time.monotonic() > how.until - LEAVE and not self.stopping:
+                    self._stop()
             except KeyboardInterrupt:
-                if self.stopping:  # a second Ctrl-C does not wait for checkpoints
+                if interrupted:  # a second Ctrl-C does not wait for checkpoints
                     raise
+                interrupted = True
                 self._stop()
-        if self.stopping:
+        if interrupted:
             raise Interrupted
 
     def _submit(self, runs):
         sets = {name: self.ray.put(data.load(name)) for name in {run.recipe.dataset for run in runs}}
         same = source_digest(), _token(self.how.results) if self.shared else None
+        how = replace(self.how, until=None)  # another machine has another clock: this one watches it
         task = self.ray.remote(max_retries=RETRIES)(work)
         return {
-            task.options(**self._share(run)).remote(self.home, run, self.how, sets[run.recipe.dataset], *same): run
+            task.options(**self._share(run)).remote(self.home, run, how, sets[run.recipe.dataset], *same): run
             for run in runs
         }
 
@@ -162,8 +169,9 @@ class _Job:
         for event in self._get(self.home.events.remote()):
             self.report(event)
         for task in done:
-            run = self.tasks.pop(task)
+            run = self.tasks[task]
             self.outcomes[run] = self._outcome(run, task)
+            del self.tasks[task]  # only now: an interrupt in between finds the task still there
 
     def _stop(self):
         self.stopping = True

@@ -45,21 +45,41 @@ COUNTS = {"digits": (1347, 450), "digit-pairs": (6000, 1000), "cifar10": (50_000
 _WORDS = re.compile(r"[\w .,:;+\-/()@#&'=%]*")
 
 
-def pack(path, runs, by="", results=None):
-    """Write the finished records of `runs` to the contribution file `path`; returns how many.
+def own(runs, results=None):
+    """Those of the runs whose records git does not know yet: what this machine has made."""
+    root = _root()
+    if not (root / ".git").exists():
+        return list(runs)
+    tracked = {root / name for name in _git("ls-files", "-z", "--", "*.json").decode().split("\0")}
+    return [run for run in runs if run.record_path(results).resolve() not in tracked]
 
-    by: the contributor's name as it is to be shown, "" for none. What others contributed is left to them.
+
+def pack(path, runs, by="", results=None):
+    """Write the finished records of `runs` to the contribution file `path`; returns a `Received` for each.
+
+    by: the contributor's name as it is to be shown, "" for none. What others contributed is left to them; what this
+    library would not take back is refused. Where here is no checkout, its receiver alone checks the commit.
     Raises UsageError for a file that is there already, a name that cannot be shown, and where there is nothing to pack.
     """
-    path = Path(path)
+    path, known = Path(path), in_history if (_root() / ".git").exists() else None
     _expect(not path.exists(), f"{path} is there already: choose another file with --out")
-    _expect(_shown(by), f"a name must be up to {LONGEST_TEXT} letters, digits and plain marks; got {by!r}")
-    found = [record for run in runs if (record := records.read(run, results)) and "contributed" not in record]
-    _expect(found, "there is no finished run to contribute: train some, or name others with --table, --row and --tier")
-    header = {"contribution": FORMAT, "by": by, "records": len(found)}
-    lines = [header, *({"sha256": digest(record), "record": record} for record in found)]
-    records.write_atomically(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
-    return len(found)
+    _expect(_shown(by), f"a name must be up to {LONGEST_TEXT} letters, digits and plain marks; got {_short(by)}")
+    lines, told = [], []
+    for run in runs:
+        record = records.read(run, results)
+        if record is None or "contributed" in record:
+            continue
+        try:
+            check(record, known)
+            lines.append({"sha256": digest(record), "record": record})
+            told.append(Received("added", run.name))
+        except UsageError as error:
+            told.append(Received("refused", run.name, str(error)))
+    _expect(told, "there is no finished run to contribute: train some, or name others with --table, --row and --tier")
+    _expect(lines, "\n".join(map(str, told)))
+    header = {"contribution": FORMAT, "by": by, "records": len(lines)}
+    records.write_atomically(path, "".join(json.dumps(line) + "\n" for line in (header, *lines)).encode())
+    return told
 
 
 def digest(record):
@@ -228,9 +248,36 @@ def _siblings(run, results):
             yield other
 
 
-def check(record):
+@lru_cache(maxsize=1000)
+def in_history(commit):
+    """Whether a commit is of the past of this checkout."""
+    try:
+        _git("merge-base", "--is-ancestor", commit, "HEAD")
+    except UsageError:
+        return False
+    return True
+
+
+def _root():
+    """The checkout's folder, where the library is of one."""
+    return Path(__file__).resolve().parents[3]
+
+
+def _git(*words):
+    """What git says about the checkout that the library is of, in bytes. Raises UsageError where it fails."""
+    try:
+        return subprocess.run(["git", "-C", str(_root()), *words], capture_output=True, check=True).stdout
+    except OSError as error:
+        raise UsageError(f"contributions are checked in a checkout with git; git cannot be run ({error})") from error
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.decode(errors="replace").strip().splitlines() or ["it says no more"]
+        raise UsageError(f"git {' '.join(words[:2])} failed: {reason[-1]}") from error
+
+
+def check(record, known=in_history):
     """The `Run` whose record this can be. Raises UsageError for one that this library cannot have written.
 
+    known(commit): whether it is of this repository's past, None to leave that to others.
     The recipe must be ours, the data official, the commit known, and the curve one that the protocol gives: an entry at
     the end of each epoch and of the schedule, the rates of the schedule, errors that are whole numbers of images.
     It tells damage and carelessness, not a careful forgery: only training the seed again does.
@@ -238,7 +285,7 @@ def check(record):
     run = _run_of(record)
     _expect(record.get("digest") in (None, digest(record)), "damaged: its digest is not that of what it says")
     _words_and_numbers(record)
-    _where_from(record, run)
+    _where_from(record, run, known)
     _curve(record, run)
     _end(record)
     _speed(record, run)
@@ -288,7 +335,7 @@ def _texts(value):
             yield from _texts(each)
 
 
-def _where_from(record, run):
+def _where_from(record, run, known):
     """Device, versions, precision, commit, data and time."""
     for key in ("device", "precision", "written"):
         _expect(isinstance(record.get(key), str) and record[key], f"{key} must be text; got {_kind(record.get(key))}")
@@ -303,7 +350,7 @@ def _where_from(record, run):
     _expect(early, f"written lies in the future: {record['written']}")
     checksum = data_checksum(_images(run))
     _expect(record.get("data_checksum") == checksum, f"data_checksum must be {checksum[:16]}..., the official data's")
-    _known(record.get("commit"))
+    _commit(record.get("commit"), known)
     given = record.get("contributed")
     if given is not None:  # a record's own file, received before
         good = isinstance(given, dict) and given.keys() == {"by", "received"}
@@ -316,33 +363,12 @@ def data_checksum(name):
     return CHECKSUMS.get(name) or load(name).checksum
 
 
-def _known(commit):
-    """Raises UsageError for a commit that is none of this checkout's past."""
+def _commit(commit, known):
+    """Raises UsageError for what is no commit, or for one that is not `known`."""
     _expect(isinstance(commit, str), "commit is missing: train from a checkout, or from an installation of one")
     _expect(not commit.endswith("+changes"), "made by a library with changes of its own: train with a commit as it is")
     _expect(re.fullmatch(r"[0-9a-f]{40}", commit), f"commit must be 40 hex digits; got {_short(commit)}")
-    _expect(_in_history(commit), f"commit {commit[:12]} is none of this repository's: fetch its history, or train anew")
-
-
-@lru_cache(maxsize=1000)
-def _in_history(commit):
-    try:
-        _git("merge-base", "--is-ancestor", commit, "HEAD")
-    except UsageError:
-        return False
-    return True
-
-
-def _git(*words):
-    """What git says about the checkout that the library is of, in bytes. Raises UsageError where it fails."""
-    root = str(Path(__file__).resolve().parents[3])
-    try:
-        return subprocess.run(["git", "-C", root, *words], capture_output=True, check=True).stdout
-    except OSError as error:
-        raise UsageError(f"contributions are checked in a checkout with git; git cannot be run ({error})") from error
-    except subprocess.CalledProcessError as error:
-        reason = error.stderr.decode(errors="replace").strip().splitlines() or ["it says no more"]
-        raise UsageError(f"git {' '.join(words[:2])} failed: {reason[-1]}") from error
+    _expect(known is None or known(commit), f"commit {commit[:12]} is none of this repository's: fetch its history")
 
 
 def _curve(record, run):

@@ -41,7 +41,8 @@ def train_all(runs, report=nothing, **how):
 
     how: fields of `How`; `threads` is, on a CPU, each process's share of the cores. Each run has the numbers of `train`
     alone with as many threads. `report` gets the events of `train`. Runs that go wrong do not stop the others. On
-    SIGINT or SIGTERM all runs under way leave a checkpoint, and Interrupted is raised.
+    SIGINT or SIGTERM all runs under way leave a checkpoint, and Interrupted is raised. A run that has not ended by the
+    moment `until` stays None, its checkpoint beside its record's place.
     """
     how, outcomes = How(**how), {}
     for run in runs:
