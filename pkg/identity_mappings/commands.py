@@ -148,7 +148,8 @@ def train_runs(planned_runs, device, precision, weights=False, budget=None, trai
         seconds = pace.left(left)
         rest = "" if seconds is None else f", about {duration(seconds)} of training on this machine"
         ended = len(outcomes) - len(left)
-        print(f"the budget is spent: {ended} of {len(outcomes)} runs have ended{rest} left: the same command goes on")
+        print(f"the budget is spent: {ended} of {len(outcomes)} runs have ended, {len(left)} are left{rest}: ", end="")
+        print("the same command goes on")
     return outcomes
 
 

@@ -439,4 +439,4 @@ def test_a_record_that_the_trainer_writes_today_passes(tmp_path, changes):
         record["curve"]["rate"] = [plain.recipe.protocol.rate(i - 1) for i in record["curve"]["iteration"]]
     record.pop("digest", None)
     contributions.check(record)
-    assert len(record["curve"]["iteration"]) == (1 if changes else 20)
+    assert (len(record["curve"]["iteration"]) < 20) == (record["status"] == "diverged") == bool(changes)

@@ -10,6 +10,12 @@ from identity_mappings.machines import queue
 from identity_mappings.results import records
 
 
+@pytest.fixture(autouse=True)
+def quick_costs(monkeypatch):
+    """Counting every net of the paper takes a while; the depth tells as much here."""
+    monkeypatch.setattr(queue, "_operations", lambda run: run.recipe.network.depth * run.recipe.protocol.iterations)
+
+
 def made(outcome, results, table, id, *errors, **more):
     (row,) = paper.rows(table, [id])
     for seed, error in enumerate(errors):

@@ -79,21 +79,21 @@ def test_a_budget_that_is_spent_starts_nothing(run, tmp_path):
 
 
 def test_the_pace_tells_what_is_left():
-    runs = [small_run(1, "original", iterations=1000, seed=seed) for seed in range(3)]
+    runs = [small_run(1, "original", iterations=500, seed=seed) for seed in range(3)]
     heard = []
     pace = budget.Pace(heard.append)
     assert pace.left(runs) is None
 
     def event(run, iteration, seconds, kind="step"):
-        pace({"kind": kind, "run": run.name, "iteration": iteration, "iterations": 1000, "seconds": seconds})
+        pace({"kind": kind, "run": run.name, "iteration": iteration, "iterations": 500, "seconds": seconds})
 
     event(runs[0], 100, 50.0, "start")  # gone on from a checkpoint
     event(runs[0], 300, 150.0)
-    assert pace.left(runs) == pytest.approx(0.5 * (700 + 1000 + 1000))
+    assert pace.left(runs) == pytest.approx(0.5 * (200 + 500 + 500))
     event(runs[1], 0, 0.0, "start")
     event(runs[1], 10, 20.0, "entry")
-    assert pace.left(runs[:2]) == pytest.approx(0.5 * 700 + 2.0 * 990)
+    assert pace.left(runs[:2]) == pytest.approx(0.5 * 200 + 2.0 * 490)
     assert len(heard) == 4
-    deeper = small_run(1, "original", depth=14, iterations=1000)
+    deeper = small_run(1, "original", depth=14, iterations=500)
     ratio = budget._operations(deeper) / budget._operations(runs[0])
-    assert pace.left([runs[0], deeper]) == pytest.approx(0.5 * 700 + 0.5 * ratio * 1000) and ratio > 1.5
+    assert pace.left([runs[0], deeper]) == pytest.approx(0.5 * 200 + 0.5 * ratio * 500) and ratio > 1.5

@@ -450,17 +450,11 @@ def _speed(record, run):
         value = record.get(key)
         _expect(_number(value) and value >= 0, f"{key} must be seconds; got {_short(value)}")
     done = record["curve"]["iteration"][-1] * run.recipe.protocol.batch
-    operations = _operations(run.recipe.network, SIZES[run.recipe.dataset]) * done
+    operations = count(run.recipe.network, SIZES[run.recipe.dataset]).training_flops * done
     seconds = record["device_seconds"]
     _expect(
         operations <= FASTEST * max(seconds, 0.05), f"{seconds} seconds are too few for {operations:.1e} operations"
     )
-
-
-@lru_cache
-def _operations(spec, size):
-    """Of training on one image."""
-    return count(spec, size).training_flops
 
 
 def _images(run):

@@ -21,6 +21,7 @@ from ..data import SIZES
 from ..errors import UsageError
 from ..results import records
 from . import memory
+from .budget import Deadline
 from .loop import How, nothing, process_kept, stream, train, training
 from .state import images
 
@@ -54,7 +55,7 @@ def train_all(runs, report=nothing, **how):
         ended = [run for run in runs if isinstance(outcomes[run], dict)]
         outcomes |= {run: _outcome_of(run, how, report, None) for run in ended}
     waiting = [run for run in runs if outcomes[run] is None]
-    if not waiting:
+    if not waiting or not Deadline(how.until).leaves_a_start:
         return outcomes
     with _interrupt() as asked:
         if how.device == "cpu":
