@@ -136,7 +136,7 @@ def train_runs(planned_runs, device, precision, weights=False, budget=None, trai
 
     budget: as a user writes it, "25m"; counted from now. What is left then is told in one line.
     """
-    until = budget and time.monotonic() + budgets.seconds(budget)
+    until = time.monotonic() + budgets.seconds(budget) if budget else None
     if weights:
         weights_files.check_installed()
     for dataset in dict.fromkeys(run.recipe.dataset for run in planned_runs if records.peek(run) is None):

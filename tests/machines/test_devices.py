@@ -6,6 +6,7 @@ import pytest
 from conftest import small_run
 
 from identity_mappings.machines import devices
+from identity_mappings.pages import show
 from identity_mappings.results import records
 
 
@@ -49,8 +50,11 @@ def test_one_device_alone_is_no_pair(tmp_path, outcome):
     assert devices.pairs(tmp_path) == []
 
 
-def test_contributors_are_named(tmp_path, outcome):
+def test_contributors_are_named(tmp_path, outcome, monkeypatch):
+    monkeypatch.setenv("IDENTITY_MAPPINGS_RESULTS", str(tmp_path))
     made(outcome, tmp_path, "A", (10.1,))
     assert devices.contributors(tmp_path) == "No run has been contributed yet."
     made(outcome, tmp_path, "T4", (10.1, 10.2), first=5, contributed={"by": "Ada", "received": "2026-11-24"})
+    shown = show.provenance(1, "original", "smoke", small_run(1, "original").reduction.name)
+    assert shown.data.count("T4, fp32, by Ada") == 2 and "A, fp32 " in shown.data
     assert "Ada | T4 | fp32 | 2" in devices.contributors(tmp_path).replace("  ", " ")
