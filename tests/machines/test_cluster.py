@@ -17,7 +17,7 @@ from identity_mappings.machines import cluster
 from identity_mappings.results import records
 from identity_mappings.training import checkpoint, train
 from identity_mappings.training.loop import How
-from identity_mappings.training.many import AT_ONCE, Interrupted
+from identity_mappings.training.many import Interrupted
 
 STORE = 80 << 20  # bytes of a node's object store, the least that Ray takes
 
@@ -115,9 +115,10 @@ def test_a_machine_with_another_library_is_refused(run, here, tmp_path):
 def test_a_machine_that_does_not_share_the_folder_is_refused(run, here, tmp_path):
     with pytest.raises(UsageError, match="does not share .*leave --shared out"):
         work(cluster.Home(tmp_path), run, token="shared-1.lock", results=tmp_path)
-    name = cluster._token(tmp_path)
-    record, _ = work(cluster.Home(tmp_path), run, token=name, results=tmp_path)
+    with cluster._token(tmp_path) as name:
+        record, _ = work(cluster.Home(tmp_path), run, token=name, results=tmp_path)
     assert records.read(run, tmp_path) == record  # written there by the worker
+    assert [path.name for path in tmp_path.rglob("*.*")] == [run.record_path().name]
 
 
 def test_a_second_begin_is_told(run, tmp_path):
@@ -135,10 +136,10 @@ def test_the_data_of_a_job_are_the_workers_own():
     assert own.x_train.flags.writeable and np.array_equal(own.x_train, given.x_train) and own.classes == 10
 
 
-@pytest.mark.parametrize("gigabytes, share", [(0.5, 1), (2.5, 1 / 2), (500, 1 / AT_ONCE)])
+@pytest.mark.parametrize("gigabytes, share", [(0.5, 1), (2.5, 1 / 2), (500, 1 / 3)])
 def test_small_nets_share_a_gpu(run, gigabytes, share):
     """Each of these is estimated at little more than the fixed share of 1 GiB."""
-    assert cluster.share_of_gpu(run, "fp32", gigabytes * 2**30) == share
+    assert cluster.share_of_gpu(run, "fp32", gigabytes * 2**30, 3) == share
 
 
 def test_the_source_digest_sees_every_file(tmp_path, monkeypatch):
@@ -182,12 +183,12 @@ def numbers(outcomes):
 @pytest.mark.cluster
 @pytest.mark.parametrize("shared", [False, True], ids=["through Ray", "shared folder"])
 def test_a_lost_node_costs_no_run(three_nodes, tmp_path, shared):
-    runs = [small_run(1, "original", iterations=1500, seed=seed) for seed in range(3)]
+    runs = [small_run(1, "original", depth=20, iterations=590, seed=seed) for seed in range(3)]
     begun, lines = threading.Event(), []
 
     def report(event):
         lines.append(event)
-        if event["kind"] == "step" and event["iteration"] > 300:
+        if event["kind"] == "step" and event["iteration"] > 150:
             begun.set()
 
     def lose_a_node():
@@ -205,13 +206,12 @@ def test_a_lost_node_costs_no_run(three_nodes, tmp_path, shared):
     assert numbers(outcomes) == numbers(alone)
     for run in runs:
         assert records.read(run, tmp_path / "ray") == outcomes[run]
-    left = {path.suffix for path in (tmp_path / "ray").rglob("*") if path.is_file()}
-    assert left == ({".json", ".lock"} if shared else {".json"})  # the lock: the shared folder's token
+    assert {path.suffix for path in (tmp_path / "ray").rglob("*") if path.is_file()} == {".json"}
 
 
 @pytest.mark.cluster
 def test_ctrl_c_leaves_checkpoints_at_home_and_the_same_call_goes_on(three_nodes, tmp_path):
-    runs = [small_run(1, "original", iterations=1500, seed=seed) for seed in range(3)]
+    runs = [small_run(1, "original", depth=20, iterations=590, seed=seed) for seed in range(3)]
     stepped = threading.Event()
 
     def report(event):

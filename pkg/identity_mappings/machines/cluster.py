@@ -133,24 +133,31 @@ class _Job:
         pinned = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=False)
         # an actor on this machine, for it writes into the results folder here
         self.home = self.ray.remote(num_cpus=0, scheduling_strategy=pinned)(Home).remote(how.results)
-        self.memory = None if how.device == "cpu" else self._get(self.ray.remote(num_gpus=1)(_gpu_memory).remote())
-        self.tasks, self.outcomes, self.stopping, interrupted = self._submit(runs), {}, False, False
+        self.gpu = None if how.device == "cpu" else self._get(self.ray.remote(num_gpus=1)(_gpu).remote())
+        self.outcomes, self.stopping = {}, False
+        with _token(how.results) if shared else nullcontext() as token:
+            self.tasks = self._submit(runs, token)
+            if self._interrupted():
+                raise Interrupted
+
+    def _interrupted(self):
+        """See the tasks to their end; whether Ctrl-C cut it short."""
+        interrupted = False
         while self.tasks:
             try:
                 self._look()
-                if how.until is not None and time.monotonic() > how.until - LEAVE and not self.stopping:
+                if self.how.until is not None and time.monotonic() > self.how.until - LEAVE and not self.stopping:
                     self._stop()
             except KeyboardInterrupt:
                 if interrupted:  # a second Ctrl-C does not wait for checkpoints
                     raise
                 interrupted = True
                 self._stop()
-        if interrupted:
-            raise Interrupted
+        return interrupted
 
-    def _submit(self, runs):
+    def _submit(self, runs, token):
         sets = {name: self.ray.put(data.load(name)) for name in {run.recipe.dataset for run in runs}}
-        same = source_digest(), _token(self.how.results) if self.shared else None
+        same = source_digest(), token
         how = replace(self.how, until=None)  # another machine has another clock: this one watches it
         task = self.ray.remote(max_retries=RETRIES)(work)
         return {
@@ -160,9 +167,9 @@ class _Job:
 
     def _share(self, run):
         """What one run's task asks of its machine."""
-        if self.memory is None:
+        if self.gpu is None:
             return {"num_cpus": self.how.threads}
-        return {"num_cpus": 1, "num_gpus": share_of_gpu(run, self.how.precision, self.memory)}
+        return {"num_cpus": 1, "num_gpus": share_of_gpu(run, self.how.precision, *self.gpu)}
 
     def _look(self):
         done, _ = self.ray.wait(list(self.tasks), timeout=POLL_SECONDS)
@@ -212,17 +219,18 @@ def _lost(run, error):
     )
 
 
-def share_of_gpu(run, precision, available):
-    """The share of a GPU with so many bytes that a run asks of Ray: small nets share one.
+def share_of_gpu(run, precision, available, most):
+    """The share of a GPU that a run asks of Ray: small nets share one. available: its bytes; most: runs on it at once.
 
     By the rule of `Together`: as many at once as memory holds, and no more than pay. Each has a process of its own.
     """
     need = memory.need(run.recipe, SIZES[run.recipe.dataset], precision)
-    return 1 / memory.at_once([need] * AT_ONCE, AT_ONCE, available)
+    return 1 / memory.at_once([need] * most, most, available)
 
 
-def _gpu_memory():
-    return memory.free("cuda")
+def _gpu():
+    """(free bytes, runs at once) of the GPU that this task has."""
+    return memory.free("cuda"), AT_ONCE
 
 
 def source_digest():
@@ -233,14 +241,16 @@ def source_digest():
     return found.hexdigest()
 
 
+@contextmanager
 def _token(results):
-    """The name of a new file in the results folder: a machine that does not see it does not share the folder."""
+    """The name of a file that lies in the results folder within it: who does not see it does not share the folder."""
     results.mkdir(parents=True, exist_ok=True)
-    for old in results.glob("shared-*.lock"):
-        old.unlink()
     path = results / f"shared-{uuid.uuid4().hex}.lock"  # .lock: no results folder commits it
     path.touch()
-    return path.name
+    try:
+        yield path.name
+    finally:
+        path.unlink(missing_ok=True)
 
 
 class Home:
