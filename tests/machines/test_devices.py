@@ -10,10 +10,13 @@ from identity_mappings.pages import show
 from identity_mappings.results import records
 
 
+ABOUT = {"versions": {"torch": "2.6.0"}, "wall_seconds": 60.0}
+
+
 def made(outcome, results, device, errors, first=0, id="original", **more):
     for seed, error in enumerate(errors, first):
         given = outcome(error) if error is not None else outcome(None, "diverged")
-        records.write(small_run(1, id, seed=seed), given | {"device": device, **more}, results)
+        records.write(small_run(1, id, seed=seed), given | ABOUT | {"device": device, **more}, results)
 
 
 @pytest.mark.parametrize(
