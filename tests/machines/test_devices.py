@@ -9,7 +9,6 @@ from identity_mappings.machines import devices
 from identity_mappings.pages import show
 from identity_mappings.results import records
 
-
 ABOUT = {"versions": {"torch": "2.6.0"}, "wall_seconds": 60.0}
 
 
