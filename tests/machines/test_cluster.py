@@ -183,12 +183,12 @@ def numbers(outcomes):
 @pytest.mark.cluster
 @pytest.mark.parametrize("shared", [False, True], ids=["through Ray", "shared folder"])
 def test_a_lost_node_costs_no_run(three_nodes, tmp_path, shared):
-    runs = [small_run(1, "original", depth=20, iterations=590, seed=seed) for seed in range(3)]
+    runs = [small_run(1, "original", iterations=590, seed=seed) for seed in range(3)]
     begun, lines = threading.Event(), []
 
     def report(event):
         lines.append(event)
-        if event["kind"] == "step" and event["iteration"] > 150:
+        if event["kind"] == "step" and event["iteration"] > 60:
             begun.set()
 
     def lose_a_node():
@@ -211,7 +211,7 @@ def test_a_lost_node_costs_no_run(three_nodes, tmp_path, shared):
 
 @pytest.mark.cluster
 def test_ctrl_c_leaves_checkpoints_at_home_and_the_same_call_goes_on(three_nodes, tmp_path):
-    runs = [small_run(1, "original", depth=20, iterations=590, seed=seed) for seed in range(3)]
+    runs = [small_run(1, "original", iterations=590, seed=seed) for seed in range(3)]
     stepped = threading.Event()
 
     def report(event):
@@ -244,7 +244,7 @@ def test_a_refused_run_does_not_stop_the_others(three_nodes, tmp_path):
 @pytest.mark.cluster
 def test_scheduling_costs_little(three_nodes, tmp_path):
     """What runs in turn take beyond their own training, workers being up: below a tenth for runs of some seconds."""
-    runs = [small_run(1, "original", depth=20, iterations=400, seed=seed) for seed in range(4)]
+    runs = [small_run(1, "original", iterations=590, seed=seed) for seed in range(4)]
     cluster.train_on_cluster(runs[:2], results=tmp_path)
     began = time.monotonic()
     outcomes = cluster.train_on_cluster(runs[2:], results=tmp_path)

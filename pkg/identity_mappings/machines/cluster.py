@@ -42,7 +42,8 @@ def ray():
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody unless the user says so
     try:
         import ray as module
-        import ray.exceptions  # noqa: F401
+        import ray.exceptions
+        import ray.util.scheduling_strategies  # noqa: F401
     except ImportError:
         raise UsageError("--cluster needs Ray: pip install 'identity-mappings[cluster]'") from None
     return module
