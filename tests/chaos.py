@@ -420,7 +420,7 @@ def main():
     }
     found = {name: {key: counted[key] for key in ("trials", *FAULTS)} for name, counted in counts.items()}
     if given.json:
-        records.write_json(Path(given.json), about | {"counts": found})
+        Path(given.json).write_text(json.dumps(about | {"counts": found}, indent=1) + "\n")
     print(json.dumps(found, indent=1))
     return int(any(counted[fault] for counted in found.values() for fault in FAULTS))
 

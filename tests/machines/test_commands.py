@@ -10,7 +10,6 @@ from conftest import small_run
 from identity_mappings import commands
 from identity_mappings.__main__ import main
 from identity_mappings.errors import UsageError
-from identity_mappings.results import records
 from identity_mappings.training import budget
 
 COMMITTED = Path(__file__).resolve().parents[2] / "results"
@@ -28,7 +27,7 @@ def results(tmp_path, monkeypatch):
 def lay(results):
     path = results / "quick/table-1/original@depth-20/seed-0.json"
     path.parent.mkdir(parents=True)
-    records.write_json(path, RECORD)
+    path.write_text(json.dumps(RECORD))
     return path
 
 
@@ -49,7 +48,7 @@ def test_what_is_contributed_is_received(results, monkeypatch, capsys):
 
 def test_a_refused_record_is_a_line_and_status_2(results, capsys):
     path = lay(results)
-    records.write_json(path, RECORD | {"commit": RECORD["commit"] + "+changes"})
+    path.write_text(json.dumps(RECORD | {"commit": RECORD["commit"] + "+changes"}))
     assert main(["contribute"]) == 2
     assert re.search("seed 0: refused: made by a library with changes of its own", capsys.readouterr().err)
     assert main(["receive", str(path)]) == 2

@@ -55,7 +55,8 @@ def test_the_cost_is_that_of_this_machines_records(tmp_path, outcome):
     assert found["scaling-0.5-1"].seconds == pytest.approx(60, rel=0.05)
     assert found["scaling-0.5-1"].runs[0].row.id == "scaling-0.5-1"
     assert queue.seconds_per_operation("smoke", "elsewhere", tmp_path) is None
-    made(outcome, tmp_path / "b", 1, "original", 5.0, status="diverged", test_error=None)
+    lost = outcome(None, "diverged") | {"device": "here", "device_seconds": 60.0}
+    records.write(Run(*place(paper.rows(1, ["original"])[0], ""), "smoke", 0), lost, tmp_path / "b")
     assert queue.seconds_per_operation("smoke", "here", tmp_path / "b") is None
 
 
