@@ -350,20 +350,15 @@ def trials(minutes, seed):
 
 def lose_nodes(times):
     """Counter of as many trials in which one of a local Ray cluster's two workers is lost in the middle."""
+    import ray_nodes
     from conftest import small_run
-    from ray.cluster_utils import Cluster
 
     from identity_mappings.machines import cluster
     from identity_mappings.results import records
     from identity_mappings.training import train
 
     cluster.ray()
-    store, counts = 80 << 20, Counter()
-    started = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": store, "include_dashboard": False}
-    )
-    for _ in range(2):
-        started.add_node(num_cpus=1, object_store_memory=store)
+    started, counts = ray_nodes.start(), Counter()
     runs = [small_run(1, "original", iterations=590, seed=seed) for seed in range(3)]
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, cluster.connected(started.address):
         expected = {run: records.numbers(train(run, results=Path(folder) / "alone", threads=1)) for run in runs}
@@ -380,7 +375,7 @@ def lose_nodes(times):
                 begun.wait()
                 time.sleep(random.uniform(0, 3))
                 started.remove_node(random.choice(list(started.worker_nodes)), allow_graceful=False)
-                started.add_node(num_cpus=1, object_store_memory=store)
+                ray_nodes.add(started)
 
             thread = threading.Thread(target=lose, daemon=True)
             thread.start()

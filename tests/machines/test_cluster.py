@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import ray_nodes
 from conftest import small_run, toy
 
 from identity_mappings.errors import UsageError
@@ -18,8 +19,6 @@ from identity_mappings.results import records
 from identity_mappings.training import checkpoint, train
 from identity_mappings.training.loop import How
 from identity_mappings.training.many import Interrupted
-
-STORE = 80 << 20  # bytes of a node's object store, the least that Ray takes
 
 
 class Reference:
@@ -163,13 +162,7 @@ def three_nodes():
     """A head, to which this process is connected, and two workers of one core each."""
     pytest.importorskip("ray", reason="Ray is an extra: pip install -e '.[cluster]'")
     cluster.ray()
-    from ray.cluster_utils import Cluster
-
-    started = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False}
-    )
-    for _ in range(2):
-        started.add_node(num_cpus=1, object_store_memory=STORE)
+    started = ray_nodes.start()
     with cluster.connected(started.address) as device:
         assert device == "cpu"
         yield started
@@ -195,7 +188,7 @@ def test_a_lost_node_costs_no_run(three_nodes, tmp_path, shared):
         begun.wait(300)
         node = max(three_nodes.worker_nodes, key=lambda node: node.node_id)
         three_nodes.remove_node(node, allow_graceful=False)
-        three_nodes.add_node(num_cpus=1, object_store_memory=STORE)
+        ray_nodes.add(three_nodes)
 
     thread = threading.Thread(target=lose_a_node)
     thread.start()
