@@ -21,7 +21,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from contextlib import suppress
@@ -363,32 +362,26 @@ def lose_nodes(times):
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, cluster.connected(started.address):
         expected = {run: records.numbers(train(run, results=Path(folder) / "alone", threads=1)) for run in runs}
         for number in range(times):
-            begun, lost = threading.Event(), []
+            lost, begun_again, at = [], [], random.randrange(30, 500)
 
-            def report(event, begun=begun, lost=lost):
-                if event["kind"] == "step" and event["iteration"] > 30:
-                    begun.set()
+            def report(event, lost=lost, begun_again=begun_again, at=at):
+                if event["kind"] == "step" and event["iteration"] > at and not lost:
+                    lost.append(random.choice(list(started.worker_nodes)))
+                    started.remove_node(lost[0], allow_graceful=False)
                 if "its worker was lost" in event.get("line", ""):
-                    lost.append(event)
+                    begun_again.append(event)
 
-            def lose(begun=begun):
-                begun.wait()
-                time.sleep(random.uniform(0, 3))
-                started.remove_node(random.choice(list(started.worker_nodes)), allow_graceful=False)
-                ray_nodes.add(started)
-
-            thread = threading.Thread(target=lose, daemon=True)
-            thread.start()
             results = Path(folder) / str(number)
             outcomes = cluster.train_on_cluster(runs, report, number % 2 == 1, results=results)
-            thread.join()
+            for _ in lost:
+                ray_nodes.add(started)
             faults = set()
             if any(not isinstance(outcomes[run], dict) for run in runs):
                 faults.add("lost")
             elif any(records.numbers(records.read(run, results)) != expected[run] for run in runs):
                 faults.add("wrong")
             counts.update(["trials", *faults])
-            told = f"{len(lost)} runs begun again" if lost else "no run was on it"
+            told = f"{len(lost)} nodes lost, {len(begun_again)} runs begun again"
             print(f"lose a Ray node: {', '.join(sorted(faults)) or 'as undisturbed'}; {told}", flush=True)
     started.shutdown()
     return counts

@@ -177,24 +177,19 @@ def numbers(outcomes):
 @pytest.mark.parametrize("shared", [False, True], ids=["through Ray", "shared folder"])
 def test_a_lost_node_costs_no_run(three_nodes, tmp_path, shared):
     runs = [small_run(1, "original", iterations=590, seed=seed) for seed in range(3)]
-    begun, lines = threading.Event(), []
+    lost, lines, stepped = [], [], set()
 
     def report(event):
-        lines.append(event)
+        lines.append(event.get("line", ""))
         if event["kind"] == "step" and event["iteration"] > 60:
-            begun.set()
+            stepped.add(event["run"])
+        if len(stepped) == 2 and not lost:  # both workers have one
+            lost.append(next(iter(three_nodes.worker_nodes)))
+            three_nodes.remove_node(lost[0], allow_graceful=False)
 
-    def lose_a_node():
-        begun.wait(300)
-        node = max(three_nodes.worker_nodes, key=lambda node: node.node_id)
-        three_nodes.remove_node(node, allow_graceful=False)
-        ray_nodes.add(three_nodes)
-
-    thread = threading.Thread(target=lose_a_node)
-    thread.start()
     outcomes = cluster.train_on_cluster(runs, report, shared, results=tmp_path / "ray")
-    thread.join()
-    assert begun.is_set() and any("its worker was lost" in event.get("line", "") for event in lines)
+    ray_nodes.add(three_nodes)
+    assert any("its worker was lost" in line for line in lines)
     alone = {run: train(run, results=tmp_path / "alone", threads=1) for run in runs}
     assert numbers(outcomes) == numbers(alone)
     for run in runs:
