@@ -30,7 +30,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "pkg"), str(HERE)]
 
-CUT = ("--tier", "smoke", "--depth", "8", "--iterations", "400", "--device", "cpu")
+CUT = ("--tier", "smoke", "--depth", "8", "--iterations", "200", "--device", "cpu")
 TRAIN = ("train", "--table", "1", "--row", "original", "--row", "dropout", *CUT)
 PATIENCE = 15  # times what the undisturbed command takes, after which one is stuck
 FAULTS = ("lost", "wrong", "stuck", "untold")
