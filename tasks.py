@@ -19,6 +19,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE / "pkg"), os.e
 
 # What imports torch is imported by the actions: a list of the tasks, or a wrong flag, is answered at once.
 from identity_mappings.errors import UsageError, shown, whole  # noqa: E402
+from identity_mappings.experiments.protocols import TIERS, Reduction  # noqa: E402
 from identity_mappings.guard import deafen, guarded  # noqa: E402
 
 
@@ -35,7 +36,7 @@ invoke.program.ParseError = invoke.parser.parser.ParseError = Mistake
 
 LARGEST = 10**9  # of a number in a command line; what is too large for its purpose is refused where that is known
 ROW = "a row's id, as `invoke status` lists them; may be repeated; default: all rows of the table"
-TIER = "smoke (digits, no download), quick (CIFAR, a tenth of the schedule) or paper; default: smoke, on CUDA quick"
+TIER = "; ".join(f"{tier}: {words}" for tier, words in TIERS.items()) + "; default: smoke, on CUDA quick"
 
 
 def run(action):
@@ -100,7 +101,6 @@ def reproduce(
     def action():
         from identity_mappings import commands
         from identity_mappings.experiments import paper
-        from identity_mappings.experiments.protocols import Reduction
         from identity_mappings.pages import notebooks
         from identity_mappings.results import tables
 

@@ -18,6 +18,7 @@ from .guard import deafen, guarded
 def parser():
     """The command line's parser. It imports torch, for it names tables and layouts: call it under guard."""
     from .experiments import paper
+    from .experiments.protocols import TIERS
     from .weights.evaluation import BATCH, DATASETS
     from .weights.foreign import NAMES
 
@@ -32,7 +33,7 @@ def parser():
         return made
 
     def recipe(made):
-        made.add_argument("--tier", help="smoke (digits), quick (a tenth of the schedule) or paper")
+        made.add_argument("--tier", help="; ".join(f"{tier}: {words}" for tier, words in TIERS.items()))
         made.add_argument("--depth", type=int, help="a smaller depth than the row's (not in the paper tier)")
         made.add_argument("--iterations", type=int, help="fewer iterations than the tier's (not in the paper tier)")
         made.add_argument("--width", type=int, help="fewer channels of the first stage (not in the paper tier)")

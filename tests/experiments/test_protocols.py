@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from identity_mappings import ORDERS, UsageError, shortcut
 from identity_mappings.experiments import paper
-from identity_mappings.experiments.protocols import CIFAR, QUICK, SMOKE, Protocol, Recipe, Reduction, recipe
+from identity_mappings.experiments.protocols import CIFAR, POCKET, QUICK, SMOKE, Protocol, Recipe, Reduction, recipe
 
 RATES = {0: 0.01, 399: 0.01, 400: 0.1, 31_999: 0.1, 32_000: 0.01, 47_999: 0.01, 48_000: 0.001, 63_999: 0.001}
 
@@ -27,6 +27,8 @@ def test_smaller_tiers_drop_at_the_same_fractions():
     assert (QUICK.iterations, QUICK.drops, QUICK.warmup) == (6_400, (3_200, 4_800), 400)
     assert (SMOKE.iterations, SMOKE.drops, SMOKE.warmup, SMOKE.batch) == (600, (300, 450), 20, 64)
     assert (SMOKE.pad, SMOKE.flip) == (0, False)
+    assert (POCKET.iterations, POCKET.drops) == (2_000, (1_000, 1_500))
+    assert (POCKET.batch, POCKET.bn_group, POCKET.pad) == (128, 64, 2)  # the images are half as wide
 
 
 @pytest.mark.parametrize("field", ["velocity", "pad_value", "normalisation"])
@@ -45,6 +47,28 @@ def test_what_each_tier_changes():
     assert full.protocol == CIFAR and quick.protocol == QUICK and smoke.protocol == SMOKE
     assert full.network == quick.network and full.dataset == quick.dataset == "cifar10"
     assert (smoke.dataset, smoke.network.depth, smoke.network.channels) == ("digits", 110, 1)
+
+
+@pytest.mark.parametrize(
+    "table, id, dataset, widths",
+    [
+        (1, "conv-1x1", "cifar10-16", (8, 16, 32)),
+        (3, "cifar10-110-1layer-original", "cifar10-16", (8, 16, 32)),
+        (3, "cifar100-164-original", "cifar100-16", (4, 8, 16)),
+        (3, "cifar10-1001-original", "cifar10-16", (4, 8, 16)),
+    ],
+)
+def test_the_pocket_tier_narrows_the_net_and_halves_the_images(table, id, dataset, widths):
+    paper_recipe, pocket = (tier_recipe(tier, table=table, id=id) for tier in ("paper", "pocket"))
+    assert (pocket.dataset, pocket.network.widths, pocket.protocol) == (dataset, widths, POCKET)
+    assert replace(pocket.network, widths=paper_recipe.network.widths) == paper_recipe.network
+
+
+def test_the_pocket_tier_keeps_what_a_row_changes():
+    changes = {"batch": 64, "weight_decay": 1e-3, "normalisation": "channel", "velocity": "caffe"}
+    network = tier_recipe("paper").network
+    pocket = recipe(Recipe("cifar10", network, replace(CIFAR, **changes)), "pocket").protocol
+    assert pocket == replace(POCKET, **changes)
 
 
 @pytest.mark.parametrize(

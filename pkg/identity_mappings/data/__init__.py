@@ -3,6 +3,7 @@
 load("digits")      scikit-learn's 8x8 digits: the smoke tier's stand-in for CIFAR-10, nothing to download
 load("digit-pairs") two-digit numbers composed from them: its stand-in for CIFAR-100
 load("cifar10")     and "cifar100": the official images, from an NPZ or torchvision's files in the data folder
+load("cifar10-16")  and "cifar100-16": the same at 16x16, each pixel the mean of 2x2; made when loaded
 """
 
 from ..errors import choose
@@ -14,8 +15,17 @@ DATASETS = {
     "digit-pairs": digits.digit_pairs,
     "cifar10": lambda: cifar.load("cifar10"),
     "cifar100": lambda: cifar.load("cifar100"),
+    "cifar10-16": lambda: cifar.load("cifar10").halved(),
+    "cifar100-16": lambda: cifar.load("cifar100").halved(),
 }
-SIZES = {"digits": (8, 8), "digit-pairs": (8, 16), "cifar10": (32, 32), "cifar100": (32, 32)}  # of an image, (h, w)
+SIZES = {  # of an image, (height, width)
+    "digits": (8, 8),
+    "digit-pairs": (8, 16),
+    "cifar10": (32, 32),
+    "cifar100": (32, 32),
+    "cifar10-16": (16, 16),
+    "cifar100-16": (16, 16),
+}
 
 
 def load(name):

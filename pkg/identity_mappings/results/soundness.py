@@ -46,11 +46,13 @@ def _fault(record):
     """What is wrong with a record, in words; None where nothing is. Records of before the digest have none."""
     if not isinstance(record, dict):
         return "it is no JSON object"
-    fields = FIELDS | (WATCHED if "units" in record else {})
-    for name, sound in fields.items():
+    for name, sound in FIELDS.items():
         if name not in record:
             return f"it has no {name}"
         if not sound(record[name]):
+            return f"its {name} is not what it must be"
+    for name, sound in OPTIONAL.items():
+        if name in record and not sound(record[name]):
             return f"its {name} is not what it must be"
     if "digest" in record and record["digest"] != digest(record):
         return "its digest does not match"
@@ -132,5 +134,9 @@ FIELDS = {
     "recipe": lambda value: isinstance(value, dict),
 }
 
-# of a watched run, beside the others
-WATCHED = {"images": _whole, "units": lambda value: _list_of(_unit_moment)(value) and len(value) > 0}
+# of watched runs, and of runs whose curve counts on some of the test images
+OPTIONAL = {
+    "images": _whole,
+    "units": lambda value: _list_of(_unit_moment)(value) and len(value) > 0,
+    "curve_test_images": _whole,
+}
