@@ -184,8 +184,10 @@ def bench(
     from .training import bench as measuring  # no other command needs it
 
     chosen = tuple(depth) or (20, 110), tuple(runs), tuple(precision) or ("fp32", "bf16")
+    if json is not None:
+        measuring.check_writable(json)
     outcome = measuring.bench(*chosen, seconds, repeats, batch, size, width, resolve_device(device))
-    if json:
+    if json is not None:
         measuring.write(json, outcome)
 
 
@@ -214,16 +216,19 @@ def counted(row, tier, reduction=Reduction()):
     for variant in row.networks:
         for seed in runs.Run(*runs.place(row, variant), tier, 0, reduction).seeds():
             states[state_of(runs.Run(*runs.place(row, variant), tier, seed, reduction))] += 1
-    order = ("finished", "diverged", "running", "stopped", "of another recipe")
+    order = ("finished", "diverged", "running", "stopped", "unusable")
     return ", ".join(f"{states[state]} {state}" for state in order if states[state]) or "not run"
 
 
 def state_of(run):
-    """Where a run stands: its record's status, "running" while a process holds its lock, else "stopped"."""
+    """Where a run stands: its record's status, "running" while a process holds its lock, else "stopped".
+
+    "unusable": its record is damaged, or of another recipe.
+    """
     try:
         record = records.read(run)
     except UsageError:
-        return "of another recipe"
+        return "unusable"
     if record:
         return record["status"]
     if not run.lock_path().exists():
@@ -234,6 +239,8 @@ def state_of(run):
             return "stopped"
     except filelock.Timeout:
         return "running"
+    except OSError:  # a lock that cannot even be asked for, as on a disk mounted for reading: nobody holds it
+        return "stopped"
 
 
 def state_or_new(run):

@@ -15,6 +15,7 @@ import statistics
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ import torchvision
 
 from ..data import Dataset
 from ..data.batches import Images
-from ..errors import UsageError, choose
+from ..errors import UsageError, choose, whole
 from ..experiments.protocols import CIFAR
 from ..nets.counts import BYTES, activation_bytes, count
 from ..nets.networks import cifar_spec
@@ -37,6 +38,7 @@ BASELINE = (
     "torchvision transforms in a DataLoader with two workers, eager fp32 NCHW, BN over the batch, torch.optim.SGD"
 )
 IMAGES = 5_000
+DEEPEST = 2_000  # layers; the paper's deepest net has 1,202, and counting what one needs takes a while
 PASSES = 16  # over the conv outputs, in and out of memory, of a step whose BN and ReLU are compiled round the convs
 HEADER = ("net", "trainer", "images/s", "min-max", "x baseline", "min-max", "bytes", "arithmetic")
 
@@ -309,17 +311,23 @@ def checked(depths, runs, precisions, seconds, repeats, batch, size, width, devi
     """The cases of a bench, or a UsageError for what cannot be measured here. `available`: bytes of memory."""
     for precision in precisions:
         choose(precision, PRECISIONS, "precision")
-    for name, value in {"runs": min(runs), "repeats": repeats, "batch": batch, "size": size, "width": width}.items():
-        if value < 1:
-            raise UsageError(f"{name} must be 1 or more; got {value}")
-    if seconds <= 0:
-        raise UsageError(f"seconds must be more than 0; got {seconds}")
+    for depth in depths:
+        whole(depth, "depth", 1, DEEPEST)
+    for at_once in runs:
+        whole(at_once, "runs", 1, 1000)
+    whole(repeats, "repeats", 1, 1000)
+    whole(batch, "batch", 1, IMAGES)  # a larger one is never full
+    whole(size, "size", 1, 1 << 16)
+    whole(width, "width", 1, 1 << 16)
+    if not 0 < seconds <= 3_600:  # which nan is not, either
+        raise UsageError(f"seconds must be more than 0 and at most 3,600; got {seconds}")
     if device == "cpu" and max(runs) > cores:
         raise UsageError(f"runs at once on a CPU are at most its cores, {cores}; got {max(runs)}")
     cases = [Case(depth, width, size, batch) for depth in depths]
     for case in cases:
         kept = [activation_bytes(case.spec, (size, size), batch, precision) * max(runs) for precision in precisions]
-        needed = activation_bytes(case.spec, (size, size), batch, "fp32") + sum(kept)
+        images = IMAGES * 3 * size * size * (1 + max(runs))
+        needed = activation_bytes(case.spec, (size, size), batch, "fp32") + sum(kept) + images
         if needed > available:
             raise UsageError(
                 f"{case} in batches of {batch} needs about {needed / 2**30:.0f} GiB for all that is compared; "
@@ -366,6 +374,13 @@ def bench(depths, runs, precisions, seconds, repeats, batch, size, width, device
         "passes": PASSES,
         "results": results,
     }
+
+
+def check_writable(path):
+    """Raises OSError where the outcome could not be written to `path`: better before the measurement than after."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a"):
+        pass
 
 
 def write(path, outcome):
