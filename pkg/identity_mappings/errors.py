@@ -4,6 +4,7 @@ A line says what was expected, what came, and what to do. `guard` prints it and 
 """
 
 import errno
+import os
 import re
 import reprlib
 from difflib import SequenceMatcher
@@ -17,7 +18,11 @@ class UsageError(ValueError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or a polite kill (SIGTERM). Its words, where it has any, say what has become of the work under way."""
+    """Ctrl-C or a polite kill: the signal's `number`; its words say what has become of the work under way."""
+
+    def __init__(self, words, number):
+        super().__init__(words)
+        self.number = number
 
 
 def choose(given, valid, what):
@@ -45,7 +50,7 @@ def folder(path, variable):
         found = Path(path).expanduser()
     except RuntimeError:
         raise UsageError(f"{path} is in a home folder that cannot be found: set ${variable} to a folder") from None
-    if found.exists() and not found.is_dir():
+    if not os.path.isdir(found) and os.path.exists(found):
         raise UsageError(f"{found} must be a folder; a file lies there: move it away, or set ${variable} to a folder")
     return found
 

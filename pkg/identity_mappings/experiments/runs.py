@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ..errors import folder, whole
@@ -14,11 +15,20 @@ SEEDS = 2**32  # a seed is below: NumPy's streams take no larger one
 MOST_RUNS = 10_000  # of a row in one command
 
 
+_ROOT = Path(__file__).absolute().parents[3]
+CHECKOUT = _ROOT if (_ROOT / "tasks.py").exists() else None  # the repository, where this library lies in one
+
+
 def results_dir():
     """The folder of the records: $IDENTITY_MAPPINGS_RESULTS, else `results` of this checkout, else of this folder."""
-    checkout = Path(__file__).parents[3].absolute()
-    standard = (checkout if (checkout / "tasks.py").exists() else Path.cwd()) / "results"
-    return folder(os.environ.get("IDENTITY_MAPPINGS_RESULTS") or standard, "IDENTITY_MAPPINGS_RESULTS")
+    chosen = os.environ.get("IDENTITY_MAPPINGS_RESULTS")
+    return folder(chosen or (CHECKOUT or Path.cwd()) / "results", "IDENTITY_MAPPINGS_RESULTS")
+
+
+@cache
+def _folder(results, tier, table, row, reduction, variant):
+    group = f"table-{table}" if isinstance(table, int) else table
+    return Path(results) / tier / group / (f"{row}@{reduction.name}" if reduction.name else row) / variant
 
 
 @dataclass(frozen=True)
@@ -48,9 +58,8 @@ class Run:
 
     def folder(self, results=None):
         """Of the run's files: <results>/<tier>/table-<t> or the study's name/<row>[@<reduction>][/<variant>]."""
-        group = f"table-{self.row.table}" if isinstance(self.row.table, int) else self.row.table
-        row = f"{self.row.id}@{self.reduction.name}" if self.reduction.name else self.row.id
-        return Path(results or results_dir()) / self.tier / group / row / self.variant
+        row = self.row
+        return _folder(results or results_dir(), self.tier, row.table, row.id, self.reduction, self.variant)
 
     def seeds(self, results=None, kinds=(".json", ".checkpoint", ".lock")):
         """The seeds of which the run's folder holds a file of those kinds, ascending; other files are passed over."""

@@ -2,8 +2,10 @@
 
 import json
 import os
+import pickle
 import stat
 import subprocess
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -113,7 +115,7 @@ def read(run, results=None):
     if not os.path.lexists(path):
         return None
     try:
-        record = soundness.parse(_content(path))
+        record = _parsed(path)
         found, seed = record["recipe_hash"], record["seed"]
         if run.watched and "units" not in record:
             raise ValueError("it is of a run that was not watched")
@@ -128,6 +130,23 @@ def read(run, results=None):
         )
     if seed != run.seed:
         raise UsageError(f"{path} is the record of seed {seed}; expected seed {run.seed}: move it away")
+    return record
+
+
+_kept = {}  # {path as text: (what its file was when it was read, the record pickled)}
+SETTLED_SECONDS = 2.0  # since a file's last change, after which another would have another time
+
+
+def _parsed(path):
+    """The record in a file, checked: read once, and again only when the file has changed. Raises as `_content` does."""
+    about = os.stat(path)
+    state = about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+    before, record = _kept.get(str(path), (None, None))
+    if state == before:
+        return pickle.loads(record)  # a copy, for whoever gets it may change it
+    record = soundness.parse(_content(path))
+    if time.time() - about.st_ctime > SETTLED_SECONDS:
+        _kept[str(path)] = state, pickle.dumps(record)
     return record
 
 
