@@ -48,9 +48,10 @@ def deafen():
 
 def _answer(error, came):
     """(exit status, line) for what an action raised, after the signals that `came`; (None, None) for our own errors."""
-    if came or isinstance(error, KeyboardInterrupt):
-        # what a library makes of an exception in its middle is no error of its own
-        return 128 + (came or [signal.SIGINT])[0], isinstance(error, Interrupted) and str(error) or KEPT
+    if isinstance(error, Interrupted):
+        return 128 + error.number, str(error)
+    if came or isinstance(error, KeyboardInterrupt):  # whatever a library makes of an exception in its middle
+        return 128 + (came or [signal.SIGINT])[0], KEPT
     if isinstance(error, UsageError):
         return 2, str(error)
     if isinstance(error, OSError):
@@ -65,7 +66,7 @@ def _stopped_by_signals():
 
     def stop(number, _):
         came.append(number)
-        raise Interrupted
+        raise Interrupted(KEPT, number)
 
     before = {number: signal.signal(number, stop) for number in STOPS}
     try:

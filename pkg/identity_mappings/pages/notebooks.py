@@ -3,10 +3,8 @@
 import hashlib
 import json
 import logging
-import multiprocessing
 import re
 import tomllib
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from ..experiments import paper
@@ -14,6 +12,7 @@ from ..experiments.protocols import Reduction
 from ..experiments.runs import plan
 from ..results import records
 from ..training.many import cores
+from ..workers import Pool
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES, EXECUTED = ROOT / "notebooks", ROOT / "book" / "runs"
@@ -47,8 +46,7 @@ def _waiting(table, row_ids, tier, seeds, reduction, results):
 def _execute_together(waiting):
     """Execute notebooks side by side, one a core: most of their time goes into starting kernels."""
     if waiting := list(waiting):
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(cores(), len(waiting)), mp_context=context) as pool:
+        with Pool(min(cores(), len(waiting))) as pool:
             for done in pool.map(_execute, *zip(*waiting, strict=True)):
                 print(done, flush=True)
 
@@ -100,8 +98,11 @@ def _inputs(source, parameters, shown):
 
 
 def _noted(target):
-    """The hash that an executed copy was made with; None where there is no copy."""
-    return json.loads(target.read_text())["metadata"].get(NOTE) if target.exists() else None
+    """The hash that an executed copy was made with; None where there is no copy, or a damaged one."""
+    try:
+        return json.loads(target.read_text())["metadata"][NOTE]
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        return None
 
 
 def with_address(text):

@@ -11,6 +11,7 @@ neighbours in time.
 import json
 import multiprocessing
 import platform
+import signal
 import statistics
 import time
 from contextlib import suppress
@@ -28,6 +29,7 @@ from ..experiments.protocols import CIFAR
 from ..nets.counts import BYTES, activation_bytes, count
 from ..nets.networks import cifar_spec
 from ..results import grids
+from ..workers import follow_parent, kill, signals_wait
 from . import memory
 from .capture import faster
 from .loop import be_exact, device_name, stream
@@ -156,6 +158,9 @@ class Ours:
 
 def _serve(connection, make, arguments):
     """A process that trains when asked to: gets (seconds, threads), answers (iterations, seconds); None ends it."""
+    follow_parent()
+    if hasattr(signal, "pthread_sigmask"):  # SIGTERM has waited since the start; by it a DataLoader ends its processes
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     torch.set_num_threads(1)
     iterate = make(*arguments)
     iterate()
@@ -181,7 +186,8 @@ class Trainer:
         for _ in range(processes):
             here, there = context.Pipe()
             process = context.Process(target=_serve, args=(there, make, arguments))
-            process.start()
+            with signals_wait():
+                process.start()
             there.close()  # so that the end of the process is the end of what can be received
             self.workers.append((process, here))
         self._answers()
@@ -350,9 +356,11 @@ def bench(depths, runs, precisions, seconds, repeats, batch, size, width, device
         try:
             made.extend(trainers(case, device, precisions, runs, cores))
             rounds = [[trainer.measure(seconds) for trainer in made] for _ in range(repeats)]
-        finally:
-            for trainer in made:
-                trainer.stop()
+        except BaseException:  # Ctrl-C, say: what is being measured is of no use any more
+            kill()
+            raise
+        for trainer in made:
+            trainer.stop()
         results += summarise(case, [trainer.name for trainer in made], rounds, measured)
     say(table(results))
     say(f"bytes, arithmetic: the share of the floor of {PASSES} passes over the conv outputs at the speed of a copy")
