@@ -5,49 +5,17 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import filelock
 import pytest
 from conftest import small_run
+from looking import PATIENCE, children, is_there, until
 
 from identity_mappings.guard import KEPT
 from identity_mappings.results import records
 
 PATH = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
-PATIENCE = 300.0  # seconds, on a machine with much else to do
-
-
-def until(true):
-    """Waits until a call gives what is true, and gives that."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if found := true():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"{true} did not come true in {PATIENCE} seconds")
-
-
-def children(parent):
-    """The processes that a process has started, by number."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            after_name = stat.read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended while we looked
-            continue
-        if after_name[1] == str(parent) and after_name[0] != "Z":
-            found.append(int(stat.parent.name))
-    return found
-
-
-def is_there(process):
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
 
 TRAINS_TWO = """
 import sys
