@@ -8,7 +8,7 @@ import html
 import math
 from dataclasses import dataclass
 
-from .pictures import COLOURS, Picture, lines
+from .pictures import COLOURS, Picture, caption, lines
 
 
 @dataclass
@@ -77,7 +77,7 @@ def _explorer(id, still, word, slider, units, formula):
         "FORMULA": formula,
         "COLOUR": COLOURS[0],
         "ALT": f'"{html.escape(still.alt)}"',
-        "CAPTION": still.caption(),
+        "CAPTION": caption(still.words, still.link()),
         "STILL": still.png(),
     }
     page = TEMPLATE
