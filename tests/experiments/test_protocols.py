@@ -27,7 +27,7 @@ def test_smaller_tiers_drop_at_the_same_fractions():
     assert (QUICK.iterations, QUICK.drops, QUICK.warmup) == (6_400, (3_200, 4_800), 400)
     assert (SMOKE.iterations, SMOKE.drops, SMOKE.warmup, SMOKE.batch) == (600, (300, 450), 20, 64)
     assert (SMOKE.pad, SMOKE.flip) == (0, False)
-    assert (POCKET.iterations, POCKET.drops) == (2_000, (1_000, 1_500))
+    assert (POCKET.iterations, POCKET.drops, POCKET.warmup) == (2_560, (1_280, 1_920), 100)
     assert (POCKET.batch, POCKET.bn_group, POCKET.pad) == (128, 64, 2)  # the images are half as wide
 
 

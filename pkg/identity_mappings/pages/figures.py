@@ -7,6 +7,7 @@ from ..experiments import paper
 from ..experiments.protocols import TIERS, Reduction
 from ..results import records
 from ..results.statistics import summarise
+from ..training.state import POINTS
 
 
 def settings(rows, results=None):
@@ -17,6 +18,21 @@ def settings(rows, results=None):
         if all(records.runs_of(row, tier, cut, results) for row in rows)
     ]
     return sorted(found, key=lambda setting: -[*TIERS].index(setting[0]))  # stable: a tier's own recipe stays first
+
+
+def sparse(summaries):
+    """What curves have too few points to be drawn, in words; "" where all have enough.
+
+    Training enters POINTS or more; records that were made before it did have fewer. A run that diverged had no time to.
+    """
+    short = {
+        f"`{summary.name}` ({len(record['curve']['iteration'])} points)"
+        for summary in summaries
+        for record in summary.records
+        if record["status"] == "finished"
+        and len(record["curve"]["iteration"]) < min(POINTS, record["recipe"]["protocol"]["iterations"])
+    }
+    return ", ".join(sorted(short))
 
 
 @dataclass(frozen=True)
@@ -32,9 +48,17 @@ class Figure:
         """[(tier, reduction)] in which every row of the panel has a run, nearest to the paper first."""
         return settings(self._rows(), results)
 
+    def drawn(self, results=None):
+        """Those of its settings in which all curves have enough points to be drawn."""
+        return [setting for setting in self.settings(results) if not sparse(self.summaries(*setting, results))]
+
     def summaries(self, tier, reduction=Reduction(), results=None):
         """The `Summary` of each row."""
         return [summarise(row, tier, reduction, results) for row in self._rows()]
+
+    def compared(self):
+        """The rows that the paper compares with the baseline."""
+        return self._rows()[1:]
 
     def _rows(self):
         return [row for table, id in self.rows for row in paper.rows(table, [id])]

@@ -9,7 +9,9 @@ from itertools import zip_longest
 from ..experiments import paper
 from ..experiments.protocols import TIERS, Reduction
 from ..results import grids, records, tables, watching
-from ..results.statistics import seen_or_not
+from ..results.quantities import TRUNCATED
+from ..results.statistics import learnt
+from ..results.verdicts import Comparison, Outcome, Verdict, judge, runs, verdict
 from ..training.watched import MOMENTS
 from .pictures import COLOURS, FAINT, MARKS, Picture, figure, gaps, plain
 
@@ -166,16 +168,15 @@ def said(results=None):
     """
     found = {net: seen(net, "original", results) for net in NETS}
     shares = {net: list(medians(one, "truncated").values()) for net, one in found.items()}
-    runs = {net: one.n if one else 0 for net, one in found.items()}
     means = {net: [100 * statistics.mean(each) for each in taken] for net, taken in shares.items()}
     shallow, deep = means.values()
     rarer, deeper = "not run", "not run"
     if shallow:
         rarer = f"from {shallow[0]:.1f} % before training to {shallow[-1]:.1f} % at its end, the mean over the units"
-        rarer += f": {seen_or_not(shallow[-1] < shallow[0])}, n = {runs['ResNet-164']}"
+        rarer += f": {_less_than_before(found['ResNet-164'].records)}"
     if shallow and deep:
         deeper = f"{deep[-1]:.1f} % at the end, against {shallow[-1]:.1f} %"
-        deeper += f": {seen_or_not(deep[-1] > shallow[-1])}, n = {min(runs.values())}"
+        deeper += f": {verdict(_DEEPER, *settings(results)[0], results)}"
     lines = [
         f"*Training makes truncation rarer at 164 layers*: {rarer}.",
         f"*It stays more frequent at 1001*: {deeper}.",
@@ -187,6 +188,22 @@ def said(results=None):
         changes = [f"from {before:.1f} to {after:.1f} % in {net}" for net, (before, after) in late.items()]
         lines.append(f"The last stage alone, over the last three quarters of training: {', '.join(changes)}.")
     return "\n".join(f"- {line}" for line in lines)
+
+
+_DEEPER = Comparison(3, "cifar10-164-original", "below", "cifar10-1001-original", TRUNCATED)
+
+
+def _less_than_before(found):
+    """The Verdict on truncation being rarer at the end of watched runs than before, in points of its mean share."""
+    if without := sum(not learnt(record) for record in found):
+        return Verdict("untrained", len(found), f"{without} of {runs(len(found))}")
+    first, last = ([Outcome(100 * _share(record, at)) for record in found] for at in (0, -1))
+    return judge("below", last, first, least=0.0)
+
+
+def _share(record, at):
+    """The mean share of y_l that f sets to zero, over the units, at one of the moments that were watched."""
+    return statistics.mean(record["units"][at]["truncated"])
 
 
 def provenance(results=None):

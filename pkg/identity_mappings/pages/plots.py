@@ -24,10 +24,9 @@ def curves(summaries, title=""):
         for record in summary.records:
             curve = record["curve"]
             thin = {"color": colour, "alpha": 0.9 if summary.n == 1 else 0.6, "linewidth": 1.3}
-            thin |= {"marker": "o"} if len(curve["iteration"]) == 1 else {}  # a line through one point is nothing
             loss_axis.plot(curve["iteration"], pictures.gaps(curve["train_loss"]), linestyle="--", **thin)
             error_axis.plot(curve["iteration"], pictures.gaps(curve["test_error"]), linestyle="-", **thin)
-        handles.append(Line2D([], [], color=colour, label=f"{summary.row.id}: {summary}"))
+        handles.append(Line2D([], [], color=colour, label=f"{summary.name}: {summary}"))
     handles += [
         Line2D([], [], color="0.3", linestyle="-", label="test error"),
         Line2D([], [], color="0.3", linestyle="--", label="training loss"),
@@ -51,8 +50,8 @@ def interactive(summaries):
         colour = f"rgb({', '.join(str(round(255 * part)) for part in _rgb(position))})"
         for run, record in enumerate(summary.records):
             curve, first = record["curve"], run == 0
-            name, group = f"{summary.row.id}: {summary}", {"legendgroup": summary.row.id, "mode": "lines"}
-            about = f"{summary.row.id}, seed {record['seed']}"
+            name, group = f"{summary.name}: {summary}", {"legendgroup": summary.name, "mode": "lines"}
+            about = f"{summary.name}, seed {record['seed']}"
             loss, error = {"color": colour, "dash": "dash", "width": 1.5}, {"color": colour, "width": 1.5}
             figure.add_scatter(
                 x=curve["iteration"], y=curve["train_loss"], line=loss, showlegend=False, **group,

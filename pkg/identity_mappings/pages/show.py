@@ -15,7 +15,8 @@ from ..experiments.runs import place
 from ..nets.counts import parameters
 from ..results import grids, records, tables
 from ..results.quantities import ERROR, FINAL_LOSS
-from ..results.statistics import summarise
+from ..results.statistics import summaries, summarise
+from ..results.verdicts import Comparison, claimed, verdict
 from . import figures, notebooks
 
 
@@ -32,7 +33,7 @@ def result(table, row, tier, reduction=""):
     """A row's number beside the paper's, in words, with the verdict."""
     (row,) = paper.rows(table, [row])
     reduction = Reduction.parse(reduction)
-    ours, baseline = tables.compared(row, tier, reduction)
+    *each, ours = tables.row_lines(row, tier, reduction)
     if row.published.fails:
         said = f"the paper prints *fail*: a test error above {FAIL_ABOVE:.0f} %"
     else:
@@ -42,13 +43,15 @@ def result(table, row, tier, reduction=""):
     remark = f" ({row.remark})" if row.remark else ""
     cut = f", reduced to {reduction}" if reduction.name else ""
     lines = [f"For *{row.case}*{remark}, {row.figure}, {said}.", f"Ours, {tier} tier{cut}: **{ours}**."]
-    verdict = ours.verdict(baseline)
-    if verdict and verdict != "not run":
-        lines.append(f"Verdict: **{verdict}**.")
-    if baseline is not None:
-        lines.append(f"Its baseline, `{baseline.row.id}`, in the same tier: {baseline}.")
+    if ours.verdict not in ("", "not run"):
+        lines.append(f"Verdict: **{ours.verdict}**.")
+    if row.baseline is not None:
+        (baseline,) = tables.row_lines(*paper.rows(table, [row.baseline]), tier, reduction)
+        lines.append(f"Its baseline, `{row.baseline}`, in the same tier: {baseline}.")
+    settings = [(f"`{line.name}`", line.error, line.n, line.verdict) for line in each]
+    listed = grids.markdown(("setting", "test error, %", "n", "verdict"), settings) if settings else ""
     warning = f"**Not comparable with the paper's number.** {tables.note(table, tier).removeprefix('Percent. ')}"
-    return _markdown(" ".join(lines), "" if tier == "paper" else warning)
+    return _markdown(" ".join(lines), listed, "" if tier == "paper" else warning)
 
 
 def recipe(runs):
@@ -82,7 +85,7 @@ def _settings(shortcut):
 def provenance(table, row, tier, reduction=""):
     """Where each of the row's numbers comes from, a line a run."""
     (row,) = paper.rows(table, [row])
-    found = summarise(row, tier, Reduction.parse(reduction)).records
+    found = [record for each in summaries(row, tier, Reduction.parse(reduction)) for record in each.records]
     several = len(row.networks) > 1
     header = ("seed", "status", "test error, %", "device", "commit", "torch", "wall seconds")
     lines = [
@@ -114,16 +117,23 @@ def _short(commit):
 
 
 def curves(table, row, tier, reduction=""):
-    """The training curves of a row and its baseline as an image; see `plots.curves`."""
+    """The training curves of a row and its baseline as an image; a sentence where they have too few points."""
     from IPython.display import Image
 
     from . import plots
 
     (row,) = paper.rows(table, [row])
-    compared = tables.compared(row, tier, Reduction.parse(reduction))
+    rows = [row, *(paper.rows(table, [row.baseline]) if row.baseline else [])]
+    found = [each for one in rows for each in summaries(one, tier, Reduction.parse(reduction))]
+    if missing := figures.sparse(found):
+        return _markdown(_not_drawn(missing))
     file = io.BytesIO()
-    plots.curves(compared, f"Table {table}, {row.case}, {tier} tier").savefig(file, dpi=160)
+    plots.curves(found, f"Table {table}, {row.case}, {tier} tier").savefig(file, dpi=160)
     return Image(file.getvalue(), width=720)
+
+
+def _not_drawn(missing):
+    return f"Not drawn: a curve needs {figures.POINTS} points, and the records have fewer: {missing}. Train them anew."
 
 
 class Curves:
@@ -170,19 +180,25 @@ class Curves:
 def figure(name):
     """One of the paper's training curves from the records nearest to the paper's; a sentence where there are none."""
     panel = figures.figure(name)
-    settings = panel.settings()
-    if not settings:
-        ids = " and ".join(f"`{id}` of Table {table}" for table, id in panel.rows)
-        return _markdown(f"*{panel.title}*: not run. It needs runs of {ids} in one tier.")
-    tier, reduction = settings[0]
-    return Curves(panel.summaries(tier, reduction), f"figure-{name}-{tier}", _caption(panel, tier, reduction))
+    drawn = panel.drawn()
+    if drawn:
+        tier, reduction = drawn[0]
+        return Curves(panel.summaries(tier, reduction), f"figure-{name}-{tier}", _caption(panel, tier, reduction))
+    if settings := panel.settings():
+        return _markdown(f"*{panel.title}*. {_not_drawn(figures.sparse(panel.summaries(*settings[0])))}")
+    ids = " and ".join(f"`{id}` of Table {table}" for table, id in panel.rows)
+    return _markdown(f"*{panel.title}*: not run. It needs runs of {ids} in one tier.")
 
 
 def claim(name):
-    """What the paper says of one of its training curves, and in which tier ours are."""
+    """What the paper says of one of its training curves, and what ours say of its rows, by tier and verdict."""
     panel = figures.figure(name)
-    settings = panel.settings()
-    ours = f" Ours: {tables.tier_words(*settings[0])}." if settings else ""
+    ours = ""
+    if drawn := panel.drawn():
+        said = [
+            f"`{line.name}` {line.verdict}" for row in panel.compared() for line in tables.row_lines(row, *drawn[0])
+        ]
+        ours = f" Ours, {tables.tier_words(*drawn[0])}, test error: {'; '.join(said)}."
     return _markdown(f"**{panel.title}.** What the paper sees: {panel.claim[0].lower()}{panel.claim[1:]}{ours}")
 
 
@@ -388,13 +404,14 @@ def convergence():
         for tier, reduction in figures.settings(pair):
             found = [summarise(row, tier, reduction) for row in pair]
             losses, errors = ([_median_of(what, each) for each in found] for what in (FINAL_LOSS, ERROR))
-            seen = "yes" if losses[1] > losses[0] and errors[1] < errors[0] else "no"
             numbers = (*(f"{loss:.3f}" for loss in losses), *(f"{error:.2f}" for error in errors))
+            higher = verdict(Comparison(3, ours.id, "above", ours.baseline, FINAL_LOSS), tier, reduction)
+            lower = verdict(claimed(ours), tier, reduction)
             name = f"`{ours.id}`, {tables.tier_words(tier, reduction)}"
-            lines.append((name, min(each.n for each in found), *numbers, seen))
+            lines.append((name, *numbers, higher, lower))
     header = (
-        *("pair", "n", "loss, original", "loss, pre-activation", "error, %, original", "error, %, pre-activation"),
-        "higher loss and lower error",
+        *("pair", "loss, original", "loss, pre-activation", "error, %, original", "error, %, pre-activation"),
+        *("higher loss", "lower error"),
     )
     return (
         _markdown(grids.markdown(header, lines))

@@ -9,7 +9,7 @@ from ..experiments.protocols import TIERS, Reduction
 from ..experiments.runs import plan
 from ..nets.counts import activation_bytes, count, parameters
 from . import grids, records
-from .statistics import summarise
+from .statistics import summaries
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def costs(results=None):
 
 
 def _by_device(row, tier, reduction, results):
-    finished = [r for r in summarise(row, tier, reduction, results).records if r["status"] == "finished"]
+    found = [record for each in summaries(row, tier, reduction, results) for record in each.records]
+    finished = [record for record in found if record["status"] == "finished"]
     if not finished:
         return
     recipe = plan([row], tier, [0], reduction)[0].recipe

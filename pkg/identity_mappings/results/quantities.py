@@ -6,19 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import watching
-from .statistics import summarise
+from .statistics import chance, summaries
 
 
 @dataclass(frozen=True)
 class Quantity:
     """A number of a run: what a comparison compares. `of` gives it from a record, infinite where the run diverged.
 
-    summary: gives a row's records, of its runs or of what was seen in them.
+    guess: its value for a network that guesses among so many classes. summaries: gives the records of each recipe of a
+    row, of its runs or of what was seen in them.
     """
 
     name: str
     of: Callable
-    summary: Callable = summarise
+    guess: Callable
+    summaries: Callable = summaries
 
 
 def _at_the_end(record):
@@ -34,7 +36,15 @@ def _at_the_start(record):
     return math.inf if None in early else statistics.mean(early)
 
 
-ERROR = Quantity("test error", lambda record: math.inf if record["status"] == "diverged" else record["test_error"])
-FINAL_LOSS = Quantity("training loss at the end", _at_the_end)
-EARLY_LOSS = Quantity("training loss in the first tenth", _at_the_start)
-TRUNCATED = Quantity("share truncated at the end", watching.share_truncated, watching.seen)
+def _error(record):
+    return math.inf if record["status"] == "diverged" else record["test_error"]
+
+
+def _watched(*of):
+    return [watching.seen(*of)]
+
+
+ERROR = Quantity("test error", _error, chance)
+FINAL_LOSS = Quantity("training loss at the end", _at_the_end, math.log)
+EARLY_LOSS = Quantity("training loss in the first tenth", _at_the_start, math.log)
+TRUNCATED = Quantity("share truncated at the end", watching.share_truncated, lambda classes: math.nan, _watched)

@@ -136,10 +136,10 @@ def numbers(record):
     return {key: record[key] for key in NUMBERS}
 
 
-def runs_of(row, tier, reduction=Reduction(), results=None):
-    """The runs of a row's recipes that have a record, in order of seed."""
+def runs_of(row, tier, reduction=Reduction(), results=None, variants=None):
+    """The runs of a row's recipes, or of some variants of them, that have a record, in order of seed."""
     found = []
-    for variant in row.networks:
+    for variant in variants or row.networks:
         seeds = Run(*place(row, variant), tier, 0, reduction).seeds(results, (".json",))
         found += [Run(*place(row, variant), tier, seed, reduction) for seed in seeds]
     return found

@@ -1,4 +1,7 @@
-"""What the runs of a row add up to: medians and spreads, intervals, and the verdict beside the paper's number."""
+"""What the runs of a row add up to: medians, spreads, intervals, and which runs have learnt anything.
+
+What they say of the paper is in `verdicts`.
+"""
 
 import math
 import statistics
@@ -11,29 +14,63 @@ from . import records
 # Two-sided 95 % quantiles of Student's t by degrees of freedom; the paper's n of 5 and a little beyond is all we need.
 T_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
-# An interval wider than this, in percentage points to each side, cannot tell the paper's rows apart.
-RESOLUTION = 0.5
-
-# A small tier's row counts as near its baseline when it is no more than this above it, in percentage points.
-NEARNESS = 2.0
+# A run has learnt where its last training loss is below this share of ln(classes), the loss of a guess, and its test
+# error is by more than so many points below a guess's.
+LOSS_SHARE, POINTS_BELOW_CHANCE = 0.95, 5.0
 
 
-def _quantile(n):
+def quantile(n):
     """Student's t for a 95 % interval from n values; past n = 10 a little wide, never narrow."""
     return T_95.get(n - 1, 2.23)
 
 
+def interval(values, least=0.0):
+    """(mean, half of its 95 % interval) of two values or more. least: what their standard deviation is taken for."""
+    spread = max(statistics.stdev(values), least)
+    return statistics.fmean(values), quantile(len(values)) * spread / math.sqrt(len(values))
+
+
+def classes(record):
+    """The number of classes among which a record's run had to choose."""
+    return record["recipe"]["network"]["classes"]
+
+
+def chance(of):
+    """The test error of a guess among so many classes, in percent."""
+    return 100.0 * (1 - 1 / of)
+
+
+def learnt(record):
+    """Whether a record's run ended, and better than a guess in training loss and in test error."""
+    loss, error, of = record["curve"]["train_loss"][-1], record["test_error"], classes(record)
+    if record["status"] == "diverged" or loss is None:
+        return False
+    return loss < LOSS_SHARE * math.log(of) and error < chance(of) - POINTS_BELOW_CHANCE
+
+
 @dataclass(frozen=True)
 class Summary:
-    """What the runs of one row and tier add up to. Errors are percent on the test set at the last iteration.
+    """What the runs of one recipe of a row and tier add up to.
 
-    errors: one a run, ascending; a diverged run counts as infinite. records: the records behind them.
+    errors: percent on the test set at the last iteration, one per run, ascending; a diverged run counts as infinite.
+    records: the records behind them. variant: which of the row's recipes, where it sums up several.
     """
 
     row: object
     tier: str
     errors: tuple
     records: tuple
+    variant: str = ""
+
+    @property
+    def name(self):
+        """The row's id, with the variant behind a stroke."""
+        return f"{self.row.id}/{self.variant}" if self.variant else self.row.id
+
+    @property
+    def setting(self):
+        """What sets the variant apart, the bias that its gate starts from: "-3"."""
+        return str(dict(self.row.networks[self.variant].shortcut.options)["bias"])
 
     @property
     def n(self):
@@ -53,23 +90,12 @@ class Summary:
         """(mean, standard deviation) in percent of two runs or more that all ended; else None."""
         if self.n < 2 or self.diverged:
             return None
-        return statistics.mean(self.errors), statistics.stdev(self.errors)
-
-    @property
-    def half_width(self):
-        """Half of the 95 % interval, in points, for our median less the paper's; None below two runs.
-
-        Both medians vary: ours over n runs and the paper's over 5, with the standard deviation of our runs for both.
-        A median's variance is pi/2 times a mean's.
-        """
-        if self.spread is None:
-            return None
-        return _quantile(self.n) * self.spread[1] * math.sqrt(math.pi / 2 * (1 / self.n + 1 / 5))
+        return statistics.fmean(self.errors), statistics.stdev(self.errors)
 
     @property
     def fails(self):
-        """Whether the median is what Table 1, and only it, calls "fail": above 20 %."""
-        return self.row.table == 1 and self.median is not None and self.median > FAIL_ABOVE
+        """Whether the median is what Table 1, and only it, calls "fail": above 20 % in the paper's protocol."""
+        return self.tier == "paper" and self.row.table == 1 and self.n > 0 and self.median > FAIL_ABOVE
 
     def error(self):
         """The result as a table prints it: the median, then mean ± standard deviation in brackets; never blank."""
@@ -77,8 +103,8 @@ class Summary:
             return "not run"
         if math.isinf(self.median):
             return "fail" if self.fails else "diverged"
-        spread = f" ({self.spread[0]:.2f} ± {self.spread[1]:.2f})" if self.spread else ""
-        return f"{'fail: ' if self.fails else ''}{self.median:.2f}{spread}"
+        spread = "{:.2f} ({:.2f} ± {:.2f})".format(self.median, *self.spread) if self.spread else f"{self.median:.2f}"
+        return f"fail: {spread}" if self.fails else spread
 
     def runs(self):
         """The number of runs behind the result, with those that diverged."""
@@ -86,48 +112,6 @@ class Summary:
 
     def __str__(self):
         return f"{self.error()}, n = {self.runs()}" if self.n else self.error()
-
-    def verdict(self, baseline=None):
-        """How the result stands to the paper.
-
-        Paper tier, against the paper's number: "consistent", "differs", or "underpowered" with the interval.
-        Smaller tiers, whose numbers are not the paper's: whether what the paper says of this row against its baseline
-        (a Summary of the same tier) is "seen" or "not seen".
-        """
-        if not self.n:
-            return "not run"
-        if self.tier == "paper":
-            return self._against_the_paper()
-        claim = self.row.claim
-        if claim is None:
-            return "baseline" if self.row.baseline is None else ""
-        if claim == "fails":
-            if self.fails and baseline is not None and baseline.fails:
-                return f"fails, but so does {self.row.baseline}: says nothing"
-            return f"fails: {seen_or_not(self.fails)}"
-        if baseline is None or not baseline.n:
-            return f"{claim} than {self.row.baseline}: baseline not run"
-        gap = self.median - baseline.median if not math.isinf(self.median) else math.inf
-        if math.isinf(self.median) and math.isinf(baseline.median):
-            gap = 0.0
-        shown = {"worse": gap > 0, "better": gap <= 0, "near": gap <= NEARNESS}[claim]
-        relation = "near" if claim == "near" else f"{claim} than"
-        return f"{relation} {self.row.baseline}: {seen_or_not(shown)}"
-
-    def _against_the_paper(self):
-        published = self.row.published
-        if published.fails or self.fails:
-            return "consistent" if published.fails == self.fails else "differs"
-        if self.half_width is None and not math.isinf(self.median):
-            return f"underpowered (n={self.n}: no interval)"
-        gap = self.median - published.error
-        if math.isinf(gap):
-            return "differs"
-        if abs(gap) > self.half_width:
-            return "differs"
-        if self.half_width <= RESOLUTION:
-            return "consistent"
-        return f"underpowered ({gap:+.2f} ± {self.half_width:.2f})"
 
 
 def difference(ours, baseline):
@@ -143,18 +127,18 @@ def difference(ours, baseline):
     return interval(gaps) if len(gaps) >= 2 else None
 
 
-def interval(values):
-    """(mean, half of its 95 % interval) of two values or more."""
-    return statistics.mean(values), _quantile(len(values)) * statistics.stdev(values) / math.sqrt(len(values))
+def summaries(row, tier, reduction=Reduction(), results=None):
+    """A `Summary` for each of the row's recipes, from its records in a tier: several only for a row of several."""
+    return [_summary(row, variant, tier, reduction, results) for variant in row.networks]
+
+
+def _summary(row, variant, tier, reduction, results):
+    found = [records.read(run, results) for run in records.runs_of(row, tier, reduction, results, [variant])]
+    errors = [math.inf if record["status"] == "diverged" else record["test_error"] for record in found]
+    return Summary(row, tier, tuple(sorted(errors)), tuple(found), variant)
 
 
 def summarise(row, tier, reduction=Reduction(), results=None):
-    """The `Summary` of a row's records in a tier. A row of several variants counts each variant's runs."""
-    found = [records.read(run, results) for run in records.runs_of(row, tier, reduction, results)]
-    errors = [math.inf if record["status"] == "diverged" else record["test_error"] for record in found]
-    return Summary(row, tier, tuple(sorted(errors)), tuple(found))
-
-
-def seen_or_not(shown):
-    """How a tier's verdict says whether its runs show what the paper states."""
-    return "seen" if shown else "not seen"
+    """The `Summary` of a row that has one recipe."""
+    (only,) = summaries(row, tier, reduction, results)
+    return only

@@ -1,31 +1,106 @@
 """The reproduced tables as rows of text, each cell from `paper` or from records; printed, and shown in the book."""
 
+from dataclasses import dataclass
 from textwrap import fill
 
 from ..experiments import paper, studies
 from ..experiments.protocols import TIERS, Reduction
-from . import grids, records
-from .statistics import difference, summarise
+from . import grids
+from .statistics import difference, summaries, summarise
+from .verdicts import NOT_RUN, beside_the_paper, claimed, has_failed, of_baseline, together, verdicts, words
 
 COLUMNS = ("row", "the paper", "ours", "n", "verdict")
 
 
 def cells(table, tier, reduction=Reduction(), ids=(), results=None):
     """A table's lines in one tier: its columns' names, then a row's cells each."""
-    rows = [(row, *compared(row, tier, reduction, results)) for row in paper.rows(table, ids)]
+    rows = paper.rows(table, ids)
     if table == "choices":
-        lines = [(row.id, row.case, ours.error(), ours.runs(), effect(ours, base)) for row, ours, base in rows]
+        found = [(row, *compared(row, tier, reduction, results)) for row in rows]
+        lines = [(row.id, row.case, ours.error(), ours.runs(), effect(ours, base)) for row, ours, base in found]
         return [("row", "choice", "error", "n", "less its baseline"), *lines]
     if table == "gate-bias":
-        best = min((ours.median for _, ours, _ in rows if ours.n), default=None)
+        found = [summarise(row, tier, reduction, results) for row in rows]
+        best = min((ours.median for ours in found if ours.n), default=None)
         lines = [
-            (row.id, ours.error(), ours.runs(), "best" if ours.n and ours.median == best else "")
-            for row, ours, _ in rows
+            (ours.row.id, ours.error(), ours.runs(), "best" if ours.n and ours.median == best else "") for ours in found
         ]
         return [("row", "validation error", "n", ""), *lines]
+    lines = [(line, row) for row in rows for line in row_lines(row, tier, reduction, results)]
     return [COLUMNS] + [
-        (row.id, str(row.published), ours.error(), ours.runs(), ours.verdict(baseline)) for row, ours, baseline in rows
+        (line.name, str(row.published) if line.name == row.id else "", line.error, line.n, line.verdict)
+        for line, row in lines
     ]
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is said of one row, or of one of the recipes that it sums up: wherever it is said, it is made here."""
+
+    name: str
+    error: str
+    n: str
+    verdict: str
+
+    def __str__(self):
+        return self.error if self.error == "not run" else f"{self.error}, n = {self.n}"
+
+
+def row_lines(row, tier, reduction=Reduction(), results=None):
+    """The Lines of a row in a tier: one, or for a row of several recipes one each and then the sum that the row is."""
+    found = summaries(row, tier, reduction, results)
+    each = _verdicts(row, found, tier, reduction, results)
+    lines = [Line(ours.name, ours.error(), ours.runs(), said) for ours, (_, said) in zip(found, each, strict=True)]
+    if len(found) == 1:
+        return lines
+    if not any(ours.n for ours in found):
+        return [*lines, Line(row.id, "not run", "0", "not run")]
+    runs = sorted({ours.n for ours in found})
+    n = f"{' to '.join(map(str, (runs[0], runs[-1])[: len(runs)]))} each"
+    sum_of_all = together([verdict for verdict, _ in each])
+    return [*lines, Line(row.id, _summed_up(found), n, words(row, sum_of_all))]
+
+
+def _verdicts(row, found, tier, reduction, results):
+    """[(Verdict on the row's claim, what a table says)] for each recipe of a row."""
+    comparison = claimed(row)
+    if comparison is None:
+        is_baseline = any(other.baseline == row.id for other in paper.rows(row.table))
+        said = [(of_baseline(ours) if is_baseline else "") if ours.n else "not run" for ours in found]
+        judged = [(NOT_RUN, each) for each in said]
+    else:
+        judged = []
+        for ours, verdict in zip(found, verdicts(comparison, tier, reduction, results), strict=True):
+            without = f"{words(row, 'undecided')} (no run of {row.baseline} with its seed)"
+            judged.append((verdict, words(row, verdict) if verdict.n else without if ours.n else "not run"))
+    if tier == "paper":
+        numbers = [beside_the_paper(ours) for ours in found]
+        judged = [
+            (verdict, f"{number}; {said}".removesuffix("; ") if number.n else said)
+            for number, (verdict, said) in zip(numbers, judged, strict=True)
+        ]
+    return judged
+
+
+def _summed_up(found):
+    """Which settings of a row fail, as Table 1 sums six of them up: "fail: 0 to -5"."""
+    kinds = {"fail": [], "learn": [], "differ by seed": [], "not run": []}
+    for ours in found:
+        failed = [has_failed(record, ours.tier) for record in ours.records]
+        kind = "not run" if not failed else "fail" if all(failed) else "differ by seed" if any(failed) else "learn"
+        kinds[kind].append(ours.setting)
+    if len(kinds["fail"]) == len(found):
+        return f"fail: {found[0].setting} to {found[-1].setting}"
+    return "; ".join(f"{kind}: {', '.join(settings)}" for kind, settings in kinds.items() if settings)
+
+
+def compared(row, tier, reduction=Reduction(), results=None):
+    """(the row's Summary, its baseline's Summary or None) in one tier, for a row of one recipe."""
+    ours = summarise(row, tier, reduction, results)
+    if row.baseline is None:
+        return ours, None
+    (baseline,) = paper.rows(row.table, [row.baseline])
+    return ours, summarise(baseline, tier, reduction, results)
 
 
 def effect(ours, baseline):
@@ -39,15 +114,6 @@ def effect(ours, baseline):
         return "no interval"
     mean, half = found
     return f"{mean:+.2f} ± {half:.2f}: " + ("contains zero" if abs(mean) <= half else "differs")
-
-
-def compared(row, tier, reduction=Reduction(), results=None):
-    """(the row's Summary, its baseline's Summary or None) in one tier."""
-    ours = summarise(row, tier, reduction, results)
-    if row.baseline is None:
-        return ours, None
-    (baseline,) = paper.rows(row.table, [row.baseline])
-    return ours, summarise(baseline, tier, reduction, results)
 
 
 def title(table, tier, reduction=Reduction()):
@@ -83,7 +149,7 @@ def note(table, tier):
     }[tier]
     return (
         f"Percent. Ours are on {where}: not comparable with the paper's numbers, only with each other. "
-        "The verdict says whether what the paper states of the row is seen."
+        "The verdict compares runs of the same seed and gives the mean difference in points with its 95 % interval."
     )
 
 
@@ -102,31 +168,3 @@ def markdown(table, tier, reduction=Reduction(), ids=(), results=None):
     if header == COLUMNS and tier != "paper":
         header, *lines = [(row, *ours) for row, _, *ours in (header, *lines)]
     return grids.markdown(header, lines)
-
-
-MARKERS = ("<!-- results: written by `invoke readme` -->", "<!-- /results -->")
-
-
-def into_readme(readme, results=None):
-    """The README's text with the block between MARKERS made anew from the committed tiers' records."""
-    before, rest = readme.split(MARKERS[0])
-    after = rest.split(MARKERS[1])[1]
-    return f"{before}{MARKERS[0]}\n{results_block(results)}\n{MARKERS[1]}{after}"
-
-
-def results_block(results=None):
-    """Every row that has quick or paper records, with its numbers; rows at a reduced recipe say so."""
-    lines, of_studies = [], {scale.reduction for scale in studies.SCALES.values()}  # the book's pages show those
-    for row in (row for table in (1, 2, 3) for row in paper.rows(table)):
-        for tier in ("paper", "quick"):
-            cuts = [cut for cut in records.reductions(row, tier, results) if cut not in of_studies]
-            for reduction in (Reduction(), *cuts):
-                ours, baseline = compared(row, tier, reduction, results)
-                if ours.n:
-                    cut = f" at {reduction}" if reduction.name else ""
-                    about = (row.table, row.id, f"{tier}{cut}")
-                    lines.append((*about, ours.error(), ours.runs(), ours.verdict(baseline)))
-    run = len({(table, id) for table, id, *_ in lines})
-    rest = f"{run} of {sum(len(paper.rows(t)) for t in (1, 2, 3))} rows of Tables 1-3 have records; the rest: not run."
-    header = ("table", "row", "tier", "test error, %", "n", "verdict")
-    return f"{grids.markdown(header, lines)}\n\n{rest}" if lines else "No row has been run yet."

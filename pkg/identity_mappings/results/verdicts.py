@@ -14,45 +14,22 @@ A row that learns, but ends far above its baseline, neither fails as the paper s
 """
 
 import math
-import statistics
 from collections import Counter
 from dataclasses import dataclass
 
-# Two-sided 95 % quantiles of Student's t by degrees of freedom.
-T_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+from ..experiments import paper
+from ..experiments.protocols import Reduction
+from ..experiments.rows import FAIL_ABOVE
+from ..experiments.runs import place
+from .quantities import ERROR, Quantity
+from .statistics import classes, interval, learnt, quantile
 
 NEARNESS = 2.0  # points of test error: the margin of "near" in the tiers below the paper's
 FAILED_RUNS = 3  # of two runs that fail by chance, one time in two each, both do in one of four rows
 GRAIN = 0.25  # points: differences are not taken to spread by less; one image of the digits' test set is 0.22
+RESOLUTION = 0.5  # points: a wider interval cannot tell the paper's rows apart
 
-# A run has learnt where its last training loss is below this share of ln(classes), the loss of a guess, and its test
-# error is by more than so many points below a guess's.
-LOSS_SHARE, POINTS_BELOW_CHANCE = 0.95, 5.0
-
-
-def quantile(n):
-    """Student's t for a 95 % interval from n values; past n = 10 a little wide, never narrow."""
-    return T_95.get(n - 1, 2.23)
-
-
-def interval(values, least=0.0):
-    """(mean, half of its 95 % interval) of two values or more; `least`: of the standard deviation."""
-    spread = max(statistics.stdev(values), least)
-    return statistics.fmean(values), quantile(len(values)) * spread / math.sqrt(len(values))
-
-
-def chance(classes):
-    """The test error of a guess, in percent."""
-    return 100.0 * (1 - 1 / classes)
-
-
-def learnt(record):
-    """Whether the run of a record ended, and better than a guess in training loss and in test error."""
-    loss, error = record["curve"]["train_loss"][-1], record["test_error"]
-    if record["status"] == "diverged" or loss is None:
-        return False
-    classes = record["recipe"]["network"]["classes"]
-    return loss < LOSS_SHARE * math.log(classes) and error < chance(classes) - POINTS_BELOW_CHANCE
+RELATIONS = {"worse": "above", "better": "below", "near": "near", "fails": "fails"}  # of a row's claim
 
 
 @dataclass(frozen=True)
@@ -98,7 +75,7 @@ def judge(relation, ours, baseline, margin=NEARNESS, least=GRAIN):
     if relation == "fails":
         return _failure(gaps, [one.learnt for one in ours], margin, least)
     if n == 1:
-        return Verdict("undecided", n, f"n = 1, {gaps[0]:+.1f}")
+        return Verdict("undecided", n, f"n = 1, {signed(gaps[0])}")
     mean, half = interval(gaps, least)
     return Verdict(decided(relation, mean - half, mean + half, margin), n, f"n = {n}, {plus_minus(mean, half)}")
 
@@ -119,9 +96,9 @@ def _failure(gaps, learnt, margin, least):
         word = "seen" if failed == n >= FAILED_RUNS else "undecided"
         return Verdict(word, n, f"{failed} of {runs(n)} failed")
     if n == 1:
-        return Verdict("undecided", n, f"n = 1, it learns, {gaps[0]:+.1f}")
+        return Verdict("undecided", n, f"n = 1, it learns, {signed(gaps[0])}")
     mean, half = interval(gaps, least)
-    word = "contradicted" if mean + half <= margin else "undecided"
+    word = "contradicted" if mean + half <= margin and n >= FAILED_RUNS else "undecided"
     return Verdict(word, n, f"n = {n}, it learns, {plus_minus(mean, half)}")
 
 
@@ -151,5 +128,168 @@ def runs(n):
 
 def plus_minus(mean, half):
     """ "+0.4 ± 1.9": with two digits of the half width, and one decimal at least."""
-    decimals = 1 if half <= 0 else max(1, 1 - math.floor(math.log10(half)))
-    return f"{mean:+.{decimals}f} ± {half:.{decimals}f}"
+    return f"{mean:+.{_decimals(half)}f} ± {half:.{_decimals(half)}f}"
+
+
+def signed(value):
+    """ "+0.4": with two digits, and one decimal at least."""
+    return f"{value:+.{_decimals(value)}f}"
+
+
+def _decimals(value):
+    return max(1, 1 - math.floor(math.log10(abs(value)))) if value else 1
+
+
+# --- of rows and their records
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """That `row` is above, below or near `base` in a quantity, or that it fails where `base`, its baseline, does not.
+
+    Both are ids of rows of `table`. rest: another (row, base): the claim is then that the distance of the first two
+    is above, or below, that of these.
+    """
+
+    table: int | str
+    row: str
+    relation: str  # "above", "below", "near" or "fails"
+    base: str
+    quantity: Quantity = ERROR
+    rest: tuple | None = None
+
+    def __str__(self):
+        if self.relation == "fails":
+            return f"`{self.row}` fails"
+        other = f"`{self.base}`" + ("" if self.rest is None else " by more than `{}` below `{}`".format(*self.rest))
+        measured = "" if self.quantity is ERROR else f" in {self.quantity.name}"
+        return f"`{self.row}` {self.relation} {other}{measured}"
+
+    @property
+    def rows(self):
+        """The rows that are compared: `row`, `base`, and those of `rest`."""
+        return paper.rows(self.table, [self.row, self.base, *(self.rest or ())])
+
+
+def claimed(row):
+    """The Comparison that a row's own claim makes; None for a row without one."""
+    return Comparison(row.table, row.id, RELATIONS[row.claim], row.baseline) if row.claim else None
+
+
+def verdict(comparison, tier, reduction=Reduction(), results=None):
+    """The Verdict on a comparison in one tier; on a row of several recipes, of all of them together."""
+    return together(verdicts(comparison, tier, reduction, results))
+
+
+def verdicts(comparison, tier, reduction=Reduction(), results=None):
+    """A Verdict for each recipe of the comparison's row, in the order of the row."""
+    first, *others = comparison.rows
+    fails = comparison.relation == "fails"
+    rest = [_outcomes(comparison.quantity, row, tier, reduction, results)[0] for row in others]
+    ours = _outcomes(comparison.quantity, first, tier, reduction, results, fails)
+    # an error below 20 % is no failure in the paper's protocol, however far above the baseline's it is
+    margin = NEARNESS if tier != "paper" else math.inf if fails else resolution(first)
+    least = GRAIN if tier != "paper" and comparison.quantity is ERROR else 0.0
+    return [judge(comparison.relation, *_paired(each, *rest), margin, least) for each in ours]
+
+
+def _outcomes(quantity, row, tier, reduction, results, fails=False):
+    """[{seed: Outcome}] for each recipe of a row. fails: whether a run has learnt where it has not failed."""
+
+    def outcome(record):
+        """A run that diverged counts as a guess."""
+        value = quantity.of(record)
+        value = value if math.isfinite(value) else quantity.guess(classes(record))
+        return Outcome(value, not has_failed(record, tier) if fails else learnt(record))
+
+    return [
+        {record["seed"]: outcome(record) for record in summary.records}
+        for summary in quantity.summaries(row, tier, reduction, results)
+    ]
+
+
+def has_failed(record, tier):
+    """Whether a run fails as Table 1 has it: in the paper tier above 20 %, in others where it has not learnt."""
+    if tier == "paper":
+        return record["status"] == "diverged" or record["test_error"] > FAIL_ABOVE
+    return not learnt(record)
+
+
+def _paired(ours, baseline, *rest):
+    """Outcomes of a row and of what it is compared with, for the seeds that all have, ascending."""
+    seeds = sorted(set(ours).intersection(baseline, *rest))
+    if not rest:
+        return [ours[seed] for seed in seeds], [baseline[seed] for seed in seeds]
+    shifted = [
+        Outcome(baseline[s].value + rest[0][s].value - rest[1][s].value, all(o[s].learnt for o in (baseline, *rest)))
+        for s in seeds
+    ]
+    return [ours[seed] for seed in seeds], shifted
+
+
+def words(row, verdict):
+    """A Verdict on a row's own claim as tables print it: "worse than original: seen (n = 3, +8.1 ± 1.2)"."""
+    relation = {"fails": "fails", "near": f"near {row.baseline}"}.get(row.claim, f"{row.claim} than {row.baseline}")
+    return f"{relation}: {verdict}"
+
+
+def of_baseline(summary):
+    """What is said of a row that others are compared with: whether its runs have learnt."""
+    without = sum(not learnt(record) for record in summary.records)
+    return f"baseline, untrained in {without} of {runs(summary.n)}" if without else "baseline"
+
+
+# --- of the paper tier's numbers beside the paper's
+
+
+def resolution(row):
+    """The half width, in points, that an interval of this row may have to say anything about the paper's number.
+
+    RESOLUTION, or where the paper tells rows apart by less, the smallest distance by which it calls one of them worse
+    or better than their baseline: among the rows compared with the same baseline, in every table that has the recipe.
+    """
+    home = place(row, next(iter(row.networks)))
+    same = [other for other in paper.rows() if other.published and place(other, next(iter(other.networks))) == home]
+    return min([RESOLUTION, *(gap for one in same for gap in _gaps_beside(one))])
+
+
+def _gaps_beside(row):
+    """The paper's distances from a row's baseline, or from the row if it is one, to what it calls worse or better."""
+    baseline = row.baseline or row.id
+    (base,) = paper.rows(row.table, [baseline])
+    beside = [one for one in paper.rows(row.table) if one.baseline == baseline and one.claim in ("worse", "better")]
+    return [abs(one.published.error - base.published.error) for one in beside]
+
+
+def beside_the_paper(summary):
+    """The Verdict on a paper-tier row's number: "consistent", "differs" or "underpowered" beside the paper's."""
+    published, n = summary.row.published, summary.n
+    if not n:
+        return NOT_RUN
+    bound = FAIL_ABOVE if summary.row.table == 1 else math.inf
+    failed = sum(error > bound or math.isinf(error) for error in summary.errors)
+    if published.fails or failed:
+        why = f"{failed} of {runs(n)} failed"
+        if n < FAILED_RUNS or failed not in (0, n):
+            return Verdict("underpowered", n, why)
+        return Verdict("consistent" if published.fails == bool(failed) else "differs", n, why)
+    if n == 1:
+        return Verdict("underpowered", n, "n = 1: no interval")
+    gap, half = from_the_paper(summary)
+    narrow = half <= resolution(summary.row)
+    word = "differs" if abs(gap) > half else "consistent" if narrow else "underpowered"
+    return Verdict(word, n, f"n = {n}, {plus_minus(gap, half)}")
+
+
+def from_the_paper(summary):
+    """(difference, half of its 95 % interval) of our result less the paper's, in points, of two runs or more.
+
+    Both vary: ours over n runs and the paper's over 5. Where the paper prints mean and deviation, these are compared
+    with ours, and t has the degrees of freedom of the fewer runs. Elsewhere it prints a median only: medians are
+    compared, of which the variance is pi/2 times a mean's, with the deviation of our runs for both.
+    """
+    (mean, spread), published, n = summary.spread, summary.row.published, summary.n
+    if published.mean is not None:
+        variance = spread**2 / n + published.std**2 / 5
+        return mean - published.mean, quantile(min(n, 5)) * math.sqrt(variance)
+    return summary.median - published.error, quantile(n) * spread * math.sqrt(math.pi / 2 * (1 / n + 1 / 5))
