@@ -22,7 +22,8 @@ def complete(app, pagename, templatename, context, doctree):
     make = context["generate_toctree_html"]
     context["generate_toctree_html"] = lambda *given, **named: with_names(make(*given, **named))
     # Sphinx calls references a list, whose children must be items; the role that they have instead is deprecated.
-    context["body"] = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+    body = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+    context["body"] = with_labels(body) if "<table" in body else body
 
 
 def with_names(tree):
@@ -30,4 +31,17 @@ def with_names(tree):
     soup = BeautifulSoup(str(tree), "html.parser")
     for arrow in soup.select("li > details > summary"):
         arrow["aria-label"] = f"Pages under {arrow.find_parent('li').a.get_text(strip=True)}"
+    return str(soup)
+
+
+def with_labels(body):
+    """A page's tables with each cell told its column's name: on a narrow screen a row stands as a card of its own."""
+    soup = BeautifulSoup(body, "html.parser")
+    for table in soup.find_all("table"):
+        names = [cell.get_text(" ", strip=True) for cell in table.select("thead th")]
+        if len(names) > 2:
+            table["class"] = [*table.get("class", ()), "cards"]
+            for row in table.select("tbody tr"):
+                for name, cell in zip(names, row.find_all(["td", "th"]), strict=False):
+                    cell["data-label"] = name
     return str(soup)

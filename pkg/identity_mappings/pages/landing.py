@@ -24,7 +24,7 @@ def pair():
 def result():
     """The result in one sentence or two, from the best evidence that there is of Table 2's pair and of Table 1."""
     said = [sentence for sentence in (_of_the_pair(), _of_the_shortcuts()) if sentence]
-    return _markdown(" ".join(said) or "**Nothing has been run here yet.**")
+    return _markdown(" ".join(said) or "No two runs of a row at the paper's depth have learned here yet.")
 
 
 def _of_the_pair():
@@ -34,9 +34,9 @@ def _of_the_pair():
     if best is None or best.baseline() is None:
         return ""
     (_, verdict, mean, half) = best.differences()[0]
-    if mean is None:
-        return ""
-    interval = f" ± {half:.1f}" if half is not None else ""
+    if half is None or verdict.word == "untrained":
+        return ""  # one pair of runs says nothing, nor does one that has not learned
+    interval = f" ± {half:.1f}"
     return (
         f"**With full pre-activation, ResNet-110 ends {abs(mean):.1f}{interval} points of test error "
         f"{'below' if mean < 0 else 'above'} the original unit** on {best.images} ([{best.scale}, n = {verdict.n}]"
@@ -47,8 +47,8 @@ def _of_the_pair():
 def _of_the_shortcuts():
     """How many of Table 1's variants are as the paper says."""
     found = results.points(1)
-    worse = [verdict for row, _, _, verdict, *_ in found if row.claim in ("worse", "fails")]
-    if not worse:
+    worse = [verdict for row, _, _, verdict, *_ in found if row.claim in ("worse", "fails") and verdict.n > 1]
+    if not any(verdict.word in ("seen", "contradicted") for verdict in worse):
         return ""
     seen = sum(verdict.word == "seen" for verdict in worse)
     against = sum(verdict.word == "contradicted" for verdict in worse)
@@ -136,8 +136,8 @@ def card():
     axis.imshow(imread(io.BytesIO(base64.b64decode(diagrams.figure_1().png()))))
     axis.axis("off")
     drawing.text(0.05, 0.62, "Identity Mappings in\nDeep Residual Networks", size=30, weight="bold", va="center")
-    drawing.text(0.05, 0.36, "A companion that can be run:\nthe analysis in numbers, every unit,\nevery table.", size=19,
-                 va="center", color="#444444")  # fmt: skip
+    promise = "A companion that can be run:\nthe analysis in numbers, every unit,\nevery table."
+    drawing.text(0.05, 0.36, promise, size=19, va="center", color="#444444")
     return drawing
 
 

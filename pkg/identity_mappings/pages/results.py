@@ -76,18 +76,19 @@ def _main(number, rows, found, with_tier):
         ran = found[row.id]
         about = {"case": name(row), "Fig.": row.figure.removeprefix("Fig. "), "the paper": row.published}
         if number == 4:
-            about |= {"case": _without_data(row), "data": evidence.IMAGES[row.dataset], "parameters": _millions(row)}
+            about = {"case": _without_data(row), "data": evidence.IMAGES[row.dataset], "parameters": _millions(row)}
+            about |= {"the paper": row.published}
         for place, line in enumerate(_summary_first(ran.lines()) if ran else [None]):
             several = place > 0  # one of the recipes that the row sums up
             lines.append(
-                (about if not several else {"case": f"&emsp;{_variant(row, line)}", "Fig.": "", "the paper": ""})
+                (about if not several else {"case": f"&emsp;{_variant(row, line.name.partition('/')[2])}", "Fig.": "", "the paper": ""})
                 | {"ours": f"[{line.error}]({address(row)})" if line else NOT_RUN, "n": line.n if line else ""}
-                | ({"tier": ran.scale if ran else ""} if with_tier else {})
+                | ({"tier": ran.scale.replace(" tier", "") if ran else ""} if with_tier else {})
                 | {"verdict": verdict_words(row, line) if line else ""}
             )
     if number == 4:
         lines += [
-            {"case": each.method, "data": evidence.IMAGES[each.dataset], "the paper": f"{each.error:.2f}"} | QUOTED
+            {"case": f"{each.method}, quoted", "data": evidence.IMAGES[each.dataset], "the paper": f"{each.error:.2f}"}
             for each in paper.CITED
         ]
         lines.sort(key=lambda line: (line["data"] != "CIFAR-10", -float(str(line["the paper"]).split()[0])))
@@ -97,16 +98,19 @@ def _main(number, rows, found, with_tier):
     return columns, [[line.get(column, "") for column in columns] for line in lines]
 
 
-QUOTED = {"parameters": "", "ours": "quoted", "n": "", "verdict": ""}
-
-
 def _summary_first(lines):
     """The sum of a row's recipes before the recipes themselves."""
     return [lines[-1], *lines[:-1]]
 
 
-def _variant(row, line):
-    return name(row, line.name.partition("/")[2]).removeprefix(f"{row.case} ").strip("()")
+def _variant(row, variant):
+    """One of a row's recipes, by what sets it apart: "init $b_g = -3$"."""
+    return name(row, variant).removeprefix(f"{row.case} ").strip("()")
+
+
+def variant_name(summary):
+    """The same of a Summary."""
+    return _variant(summary.row, summary.variant)
 
 
 def _without_data(row):
@@ -121,7 +125,7 @@ def _others(rows, found, results):
     """The numbers of every other tier, one folded table each."""
     settings = {}
     for row in rows:
-        for each in evidence.of_row(row, results):
+        for each in evidence.of_table(row, results):
             if each != found[row.id]:
                 settings.setdefault(each.scale, []).append(each)
     parts = []

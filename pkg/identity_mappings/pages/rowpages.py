@@ -4,11 +4,12 @@ The pages are Markdown files in the book's `rows` folder, written from the recor
 is executed, so that a page costs no kernel, and one whose text is as it was is not read again.
 """
 
+import hashlib
 import os
 from pathlib import Path
 
 from ..experiments import paper
-from ..experiments.runs import Run, place
+from ..experiments.runs import Run, place, results_dir
 from ..results import evidence, grids
 from . import figures, notebooks, pictures, plots, published, results, show
 
@@ -17,8 +18,11 @@ FOLDER = BOOK / "rows"
 
 
 def write_all(folder=None, records=None):
-    """Write the page of every row; pages that are as they were keep their time, pages of no row go."""
+    """Write the page of every row, if a record or the library has changed; pages of no row go."""
     folder = folder or FOLDER
+    now, stamp = _inputs(records), folder / ".inputs"
+    if stamp.exists() and stamp.read_text() == now:
+        return
     kept = set()
     for row in (row for table in paper.TABLES for row in paper.rows(table)):
         path = folder.parent / results.address(row)
@@ -30,6 +34,14 @@ def write_all(folder=None, records=None):
     for path in folder.rglob("*.md"):
         if path not in kept:
             path.unlink()
+    stamp.write_text(now)
+
+
+def _inputs(records):
+    """A hash of what the pages are made from: library, records, and who publishes them."""
+    files = [*sorted(Path(__file__).parents[1].rglob("*.py")), *sorted((records or results_dir()).rglob("*.json"))]
+    parts = [str(path).encode() + path.read_bytes() for path in files]
+    return hashlib.sha256(b"".join([published.repository().encode(), *parts])).hexdigest()
 
 
 def page(row, folder, records=None):
@@ -56,8 +68,9 @@ def _stated(row):
     (baseline,) = paper.rows(row.table, [row.baseline])
     link = f"[{results.name(baseline)}](../../{results.address(baseline)})"
     than = {"worse": "a worse result than", "better": "a better result than", "near": "about the result of"}
-    claim = f"{than[row.claim]} its baseline" if row.claim in than else "a failure, where its baseline learns"
-    return f"{said}: {claim}, {link}, which has {results.published(baseline)}."
+    if row.claim not in than:
+        return f"{said}, where its baseline, {link}, has {results.published(baseline)}."
+    return f"{said}: {than[row.claim]} its baseline, {link}, which has {results.published(baseline)}."
 
 
 def _is_baseline(row):
@@ -70,7 +83,7 @@ def _tier(row, each, folder, records):
     verdict = results.verdict_words(row, line)
     baseline = each.baseline()
     yield f"## {each.scale[0].upper()}{each.scale[1:]}"
-    yield f"Trained on {each.images}. Test error **{line.error} %**, n = {line.n}." + (
+    yield f"Trained on {each.images}. Test error in percent: **{line.error}**, n = {line.n}." + (
         f" Its baseline, in the same tier: {baseline}." if baseline else ""
     ) + (f" Verdict: **{verdict}**." if verdict else "")
     if each.tier != "paper":
@@ -113,7 +126,7 @@ def _runs(each, folder, records):
             error = "none" if record["test_error"] is None else f"{record['test_error']:.2f}"
             lines.append(
                 (
-                    *([summary.variant] if several else []),
+                    *([results.variant_name(summary)] if several else []),
                     record["seed"],
                     error if record["status"] == "finished" else ended,
                     f"{record['device']}, {_threads(record)}{record['precision']}",
@@ -124,7 +137,7 @@ def _runs(each, folder, records):
                 )
             )
     header = ("seed", "test error, %", "device, precision", "seconds", "commit", "versions", "record")
-    header = ("variant", *header) if several else header
+    header = ("setting", *header) if several else header
     caption = "Every run, with the record that all of this page is made from."
     return f":::{{table}} {caption}\n:class: results\n\n{grids.markdown(header, lines)}\n:::"
 

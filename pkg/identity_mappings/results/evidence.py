@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..experiments import paper
+from ..experiments import paper, studies
 from ..experiments.protocols import TIERS, Reduction, recipe
 from . import records, tables, verdicts
 from .statistics import Summary, difference, summaries
@@ -104,6 +104,12 @@ def _rank(evidence):
     return evidence.n > 1, evidence.reduction == Reduction(), [*TIERS].index(evidence.tier)
 
 
+def of_table(row, results=None):
+    """The same for a table's page: without the runs at a study's scale, which stand on the study's page."""
+    of_studies = [(scale.tier, scale.reduction) for scale in studies.SCALES.values() if scale.reduction.name]
+    return [each for each in of_row(row, results) if (each.tier, each.reduction) not in of_studies]
+
+
 def best(row, results=None):
-    """The best `Evidence` of a row, or None."""
-    return next(iter(of_row(row, results)), None)
+    """The best `Evidence` of a row on its table's page, or None."""
+    return next(iter(of_table(row, results)), None)
