@@ -1,4 +1,4 @@
-"""The tables' pages and the rows' pages, from few records, many and none: words for ids, links that lead to the record."""
+"""The tables' pages and the rows' pages, from few records, many and none: words for ids, links to the record."""
 
 import re
 from pathlib import Path

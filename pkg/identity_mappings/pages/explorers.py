@@ -129,7 +129,8 @@ TEMPLATE = """
     parts.push(`<line x1="${x(0)}" y1="${y(0)}" x2="${x(stop)}" y2="${y(end)}" stroke="@COLOUR@" stroke-width="3"/>`,
       `<circle cx="${x(stop)}" cy="${y(end)}" r="5" fill="@COLOUR@"/>`,
       `<text x="${(left + right) / 2}" y="${bottom + 36}" text-anchor="middle">units passed, L \\u2212 l</text>`,
-      `<text transform="translate(14 ${(top + bottom) / 2}) rotate(-90)" text-anchor="middle">product of @SYMBOL@</text>`);
+      `<text transform="translate(14 ${(top + bottom) / 2}) rotate(-90)" text-anchor="middle">`
+        + "product of @SYMBOL@</text>");
     svg.innerHTML = parts.join("");
     form.elements.chosen.value = fixed(factor);
     form.elements.count.value = units;

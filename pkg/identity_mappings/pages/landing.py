@@ -1,4 +1,4 @@
-"""The landing page: the pair of units, the result in a sentence, one chart of our own, and how far the paper was run."""
+"""The landing page: the pair of units, the result in a sentence, a chart of our own, how far the paper was run."""
 
 import base64
 import io
@@ -11,12 +11,18 @@ from ..results.statistics import summaries
 from . import diagrams, notebooks, pictures, plots, results
 
 
+HALF = 50.0  # percent: between a net that has learned and one that guesses
+SEARCHED = {"smoke": "On scikit-learn's digits", "pocket": "On CIFAR-10 at 16x16 pixels"}
+SEARCHED |= dict.fromkeys(("quick", "paper"), "On CIFAR-10")
+
+
 def pair():
     """A Picture: Fig. 1, left."""
     picture = diagrams.figure_1()
     picture.words = (
-        "The two units, drawn by the code that builds them. The grey arrow is the way of a signal that nothing changes: in "
-        "the original unit it ends at the ReLU after each addition, in the proposed one it runs through the whole network."
+        "The two units, drawn by the code that builds them. The grey arrow is the way of a signal that nothing "
+        "changes: in the original unit it ends at the ReLU after each addition, in the proposed one it runs through "
+        "the whole network."
     )
     return picture
 
@@ -53,13 +59,13 @@ def _of_the_shortcuts():
     seen = sum(verdict.word == "seen" for verdict in worse)
     against = sum(verdict.word == "contradicted" for verdict in worse)
     return (
-        f"Of {len(worse)} changes to the shortcut that the paper found to harm, {seen} are seen to harm here, {against} are "
-        f"seen not to, and {len(worse) - seen - against} are undecided ([Table 1](table-1.md))."
+        f"Of {len(worse)} changes to the shortcut that the paper found to harm, {seen} are seen to harm here, "
+        f"{against} are seen not to, and {len(worse) - seen - against} are undecided ([Table 1](table-1.md))."
     )
 
 
 def chart():
-    """A Picture of our own evidence: Table 1's differences where some are decided, else the search for a gate's bias."""
+    """A Picture of our own evidence: Table 1's differences where some are decided, else the search for a bias."""
     decided = [verdict for *_, verdict, _, _ in results.points(1) if verdict.word in ("seen", "contradicted")]
     return results.forest(1) if len(decided) > 1 else bias_search()
 
@@ -71,13 +77,15 @@ def bias_search():
     found = [summary for row in rows for summary in summaries(row, tier, reduction)]
     picture = plots.search(found, "The search for the exclusive gate's bias")
     ends = {s.row.case.rpartition("= ")[2]: s.median for s in found if s.n}
-    low = max((bias for bias, median in ends.items() if median < 50), key=int)
-    high = min((bias for bias, median in ends.items() if median >= 50), key=int, default=low)
-    picture.words = (
-        f"One number decides whether 110 layers learn. Gates that start from a bias of {high} end at {ends[high]:.1f} % error, "
-        f"gates from {low} at {ends[low]:.1f} %: their shortcuts start nearer to the identity. On "
-        f"{evidence.IMAGES['digits'] if tier == 'smoke' else 'CIFAR-10'}; see <a href=\"gate-bias.html\">the search</a>."
-    )
+    learn = [bias for bias, median in ends.items() if median < HALF]
+    stay = [bias for bias, median in ends.items() if median >= HALF]
+    if learn and stay:
+        low, high = max(learn, key=int), min(stay, key=int)
+        picture.words = (
+            f"One number decides whether 110 layers learn. Gates that start from a bias of {high} end at "
+            f"{ends[high]:.1f} % error, gates from {low} at {ends[low]:.1f} %: their shortcuts start nearer to the "
+            f'identity. {SEARCHED[tier]}; see <a href="gate-bias.html">the search</a>.'
+        )
     return picture
 
 
@@ -90,8 +98,8 @@ def protocol():
         return _markdown(f"All {full} rows of Tables 1 to 4 have been trained by the paper's own protocol.")
     return _markdown(
         f"**How far this has come.** The paper's own protocol, 64,000 iterations on full-size CIFAR, has been run for "
-        f"{full or 'none'} of the {len(rows)} rows of Tables 1 to 4; it takes a GPU. {some} rows have been trained at a smaller "
-        "size, where a row is compared with its baseline and never with the paper's number."
+        f"{full or 'none'} of the {len(rows)} rows of Tables 1 to 4; it takes a GPU. {some} rows have been trained at "
+        "a smaller size, where a row is compared with its baseline and never with the paper's number."
     )
 
 
@@ -106,8 +114,8 @@ def coverage():
     header = ("", "rows", *(f"{tier} tier" for tier in tiers), "reduced")
     kept = [place for place in range(len(header)) if place < 2 or any(str(line[place]) != "-" for line in lines)]
     return _markdown(
-        ":::{table} Rows that have been run in each tier, with the runs of the row that has fewest and of the one that has "
-        "most. *Reduced* rows were run at a smaller depth, width or number of iterations than their tier's.\n\n"
+        ":::{table} Rows that have been run in each tier, with the runs of the row that has fewest and of the one that "
+        "has most. *Reduced* rows were run at a smaller depth, width or number of iterations than their tier's.\n\n"
         + grids.markdown([header[place] for place in kept], [[line[place] for place in kept] for line in lines])
         + "\n:::"
     )
@@ -115,9 +123,7 @@ def coverage():
 
 def _covered(rows, tier):
     """How many of the rows have runs in a tier, and n."""
-    found = [
-        [summary.n for summary in summaries(row, tier, Reduction()) if summary.n] for row in rows
-    ]
+    found = [[summary.n for summary in summaries(row, tier, Reduction()) if summary.n] for row in rows]
     ns = [n for each in found for n in each]
     if not ns:
         return "-"
@@ -148,12 +154,16 @@ def citations():
     cited = yaml.safe_load(Path(notebooks.ROOT, "CITATION.cff").read_text())
     bib = Path(notebooks.ROOT, "book", "references.bib").read_text()
     paper_entry = bib[bib.index("@inproceedings{he2016identity") :].split("\n}\n")[0] + "\n}"
-    authors = " and ".join(a.get("name") and f"{{{a['name']}}}" or f"{a['family-names']}, {a['given-names']}" for a in cited["authors"])
+    authors = " and ".join(_in_bibtex(author) for author in cited["authors"])
     ours = (
         f"@software{{identity_mappings_companion,\n  title   = {{{cited['title']}}},\n  author  = {{{authors}}},\n"
         f"  version = {{{cited['version']}}},\n  license = {{{cited['license']}}}\n}}"
     )
     return _markdown("\n\n".join(f"```bibtex\n{entry}\n```" for entry in (paper_entry, ours)))
+
+
+def _in_bibtex(author):
+    return f"{{{author['name']}}}" if "name" in author else f"{author['family-names']}, {author['given-names']}"
 
 
 def _markdown(text):

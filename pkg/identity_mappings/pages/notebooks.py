@@ -99,7 +99,7 @@ def filled_name(row, tier, reduction=Reduction()):
 
 
 def filled(row, tier, reduction=Reduction(), seeds=1):
-    """A table's notebook, not executed, with its parameters set to a row and a tier: what is downloaded and published."""
+    """A table's notebook with its parameters set to a row and a tier, not executed: what is published."""
     import nbformat
 
     notebook = nbformat.read(SOURCES / f"table_{row.table}.ipynb", as_version=4)

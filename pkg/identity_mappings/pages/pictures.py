@@ -98,8 +98,8 @@ def figure(width, height):
 def lines(series, x, *, alt, name, xlabel, ylabel, log=False, start=0, labels=True, caption=None):
     """A Picture of several lines over the same whole numbers, counted from `start`.
 
-    alt, caption: as a Picture's. series: {label: values, one a unit, None where there is none}. Labels stand at the lines' ends where `labels` is
-    true and there is room, in a legend otherwise. log: whether the upright axis is logarithmic.
+    alt, caption: as a Picture's. series: {label: values, one a unit, None where there is none}. labels: whether there
+    is a legend. log: whether the upright axis is logarithmic.
     """
     drawing = figure(8, 4.2)
     axis = drawing.add_subplot()

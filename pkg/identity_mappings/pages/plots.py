@@ -4,7 +4,9 @@ import re
 import statistics
 from itertools import groupby
 
-from . import pictures, results
+from . import pictures
+from .results import name as name_of
+from .results import plain_name
 
 TICKS = [digit * 10.0**power for power in range(-6, 3) for digit in (1, 2, 5)]  # of a loss on a logarithmic axis
 
@@ -30,7 +32,7 @@ def curves(summaries, title=""):
             thin = {"color": colour, "alpha": 0.9 if summary.n == 1 else 0.6, "linewidth": 1.3}
             loss_axis.plot(curve["iteration"], pictures.gaps(curve["train_loss"]), linestyle="--", **thin)
             error_axis.plot(curve["iteration"], pictures.gaps(curve["test_error"]), linestyle="-", **thin)
-        handles.append(Line2D([], [], color=colour, label=f"{results.name(summary.row, summary.variant)}: {summary}"))
+        handles.append(Line2D([], [], color=colour, label=f"{name_of(summary.row, summary.variant)}: {summary}"))
     handles += [
         Line2D([], [], color="0.3", linestyle="-", label="test error"),
         Line2D([], [], color="0.3", linestyle="--", label="training loss"),
@@ -55,7 +57,7 @@ def interactive(summaries):
     shown = [summary for summary in summaries if summary is not None and summary.n]
     for position, summary in enumerate(shown):
         colour = colour_of(summary.row, position)
-        words = re.sub(r"b_g", "b<sub>g</sub>", results.plain_name(summary.row, summary.variant))
+        words = re.sub(r"b_g", "b<sub>g</sub>", plain_name(summary.row, summary.variant))
         for run, record in enumerate(summary.records):
             curve, first = record["curve"], run == 0
             name, group = f"{words}: {summary}", {"legendgroup": summary.name, "mode": "lines"}
@@ -75,7 +77,14 @@ def interactive(summaries):
     axis = {"color": grey, "gridcolor": "rgba(127, 127, 127, 0.25)", "zeroline": False}
     figure.update_layout(
         xaxis={"title": "iteration", **axis},
-        yaxis={"title": "training loss (dashed)", "type": "log", "tickvals": TICKS, "ticktext": [f"{tick:g}" for tick in TICKS], **axis, "showgrid": False},
+        yaxis={
+            "title": "training loss (dashed)",
+            "type": "log",
+            "tickvals": TICKS,
+            "ticktext": [f"{tick:g}" for tick in TICKS],
+            **axis,
+            "showgrid": False,
+        },
         yaxis2={
             "title": "test error, % (solid)",
             "range": (0, _top(shown)),
@@ -94,8 +103,8 @@ def interactive(summaries):
     return figure
 
 
-# One colour a unit throughout the book: the original blue, full pre-activation orange. Table 1's shortcuts and Table 2's
-# other orders never meet in one figure and share the rest.
+# One colour a unit throughout the book: the original blue, full pre-activation orange. Table 1's shortcuts and Table
+# 2's other orders never meet in one figure and share the rest.
 UNITS = {
     ("original", "identity"): 0, ("full pre-activation", "identity"): 1, ("BN after addition", "identity"): 2,
     ("ReLU before addition", "identity"): 3, ("ReLU-only pre-activation", "identity"): 4,

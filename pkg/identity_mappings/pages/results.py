@@ -19,8 +19,12 @@ def name(row, variant=""):
     words = row.case
     if re.fullmatch(r"[\d.]+", row.on_shortcut) and row.baseline:
         words += f", {row.on_shortcut} on the shortcut and {row.on_residual} on F"
-    remark = re.sub(r"^bias-", "init b_g = -", variant).replace("= -0", "= 0") or row.remark.replace("This is", "this is")
-    remark = re.sub(r"b_g = (-?\d+)( to (-\d+))?", lambda m: f"$b_g = {m[1]}$" + (f" to ${m[3]}$" if m[3] else ""), remark)
+    remark = re.sub(r"^bias-", "init b_g = -", variant).replace("= -0", "= 0") or row.remark.replace(
+        "This is", "this is"
+    )
+    remark = re.sub(
+        r"b_g = (-?\d+)( to (-\d+))?", lambda m: f"$b_g = {m[1]}$" + (f" to ${m[3]}$" if m[3] else ""), remark
+    )
     return words + (f" ({remark})" if remark else "")
 
 
@@ -81,7 +85,11 @@ def _main(number, rows, found, with_tier):
         for place, line in enumerate(_summary_first(ran.lines()) if ran else [None]):
             several = place > 0  # one of the recipes that the row sums up
             lines.append(
-                (about if not several else {"case": f"&emsp;{_variant(row, line.name.partition('/')[2])}", "Fig.": "", "the paper": ""})
+                (
+                    about
+                    if not several
+                    else {"case": f"&emsp;{_variant(row, line.name.partition('/')[2])}", "Fig.": "", "the paper": ""}
+                )
                 | {"ours": f"[{line.error}]({address(row)})" if line else NOT_RUN, "n": line.n if line else ""}
                 | ({"tier": ran.scale.replace(" tier", "") if ran else ""} if with_tier else {})
                 | {"verdict": verdict_words(row, line) if line else ""}
@@ -94,7 +102,8 @@ def _main(number, rows, found, with_tier):
         lines.sort(key=lambda line: (line["data"] != "CIFAR-10", -float(str(line["the paper"]).split()[0])))
     if not any(found.values()):
         lines = [{key: cell for key, cell in line.items() if key not in ("ours", "n", "verdict")} for line in lines]
-    columns = [key for key in dict.fromkeys(key for line in lines for key in line) if any(l.get(key) for l in lines)]
+    keys = dict.fromkeys(key for line in lines for key in line)
+    columns = [key for key in keys if any(line.get(key) for line in lines)]
     return columns, [[line.get(column, "") for column in columns] for line in lines]
 
 
@@ -222,7 +231,9 @@ def forest(number, results=None):
     axis.grid(axis="x", color=pictures.FAINT, alpha=0.35, linewidth=0.6)
     used = dict.fromkeys(verdict.word for *_, verdict, _, _ in found)
     handles = [Line2D([], [], color=WORDS[word], marker="o", label=word) for word in WORDS if word in used]
-    handles.append(Line2D([], [], color=pictures.INK, marker="D", markerfacecolor="none", linestyle="", label="the paper"))
+    handles.append(
+        Line2D([], [], color=pictures.INK, marker="D", markerfacecolor="none", linestyle="", label="the paper")
+    )
     drawing.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     return pictures.Picture(drawing, _in_words(found), _numbers(found), f"table-{number}-differences", _caption(found))
 
@@ -235,7 +246,7 @@ def _label(row, summary):
 
 def _in_words(found):
     said = []
-    for row, ran, summary, verdict, mean, half in found:
+    for row, _, summary, verdict, mean, half in found:
         about = f"{mean:+.1f}" + (f" ± {half:.1f}" if half is not None else ", one run")
         said.append(f"{plain_name(row, summary.variant)}: {about} points, {verdict.word}")
     return f"Differences of test error to the baseline: {'; '.join(said)}."
@@ -244,9 +255,9 @@ def _in_words(found):
 def _caption(found):
     scales = " and ".join(dict.fromkeys(f"{ran.scale} ({ran.images})" for _, ran, *_ in found))
     return (
-        f"How far each row lies from its baseline here, {scales}, with the 95 % interval over runs of the same seed; an open "
-        "circle is a single pair of runs and decides nothing. The diamond is the paper's difference at full size. What "
-        "should agree is the side of the line, not the distance."
+        f"How far each row lies from its baseline here, {scales}, with the 95 % interval over runs of the same seed; an "
+        "open circle is a single pair of runs and decides nothing. The diamond is the paper's difference at full size. "
+        "What should agree is the side of the line, not the distance."
     )
 
 
@@ -263,7 +274,7 @@ def _numbers(found):
 # --- a paragraph a variant
 
 MEANS = {
-    "contradicted": "The order is the reverse of the paper's in this setting, which is smaller and shorter than the paper's.",
+    "contradicted": "The order is not the paper's in this setting, which is smaller and shorter than the paper's.",
     "undecided": "These runs are too few, or too alike, to tell; more seeds would.",
     "untrained": "As the baseline did not learn in this setting, this says nothing of the row.",
 }

@@ -56,7 +56,11 @@ def page(row, folder, records=None):
     for each in found:
         parts += _tier(row, each, folder, records)
     if not found:
-        parts += ["## Not run yet", "Nothing has been run of this row. To run it:", _shell(_command(row, None, 1, None))]
+        parts += [
+            "## Not run yet",
+            "Nothing has been run of this row. To run it:",
+            _shell(_command(row, None, 1, None)),
+        ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -83,9 +87,11 @@ def _tier(row, each, folder, records):
     verdict = results.verdict_words(row, line)
     baseline = each.baseline()
     yield f"## {each.scale[0].upper()}{each.scale[1:]}"
-    yield f"Trained on {each.images}. Test error in percent: **{line.error}**, n = {line.n}." + (
-        f" Its baseline, in the same tier: {baseline}." if baseline else ""
-    ) + (f" Verdict: **{verdict}**." if verdict else "")
+    yield (
+        f"Trained on {each.images}. Test error in percent: **{line.error}**, n = {line.n}."
+        + (f" Its baseline, in the same tier: {baseline}." if baseline else "")
+        + (f" Verdict: **{verdict}**." if verdict else "")
+    )
     if each.tier != "paper":
         yield "These numbers are comparable with each other, not with the paper's."
     yield _curves(row, each, baseline)
@@ -109,7 +115,7 @@ def _curves(row, each, baseline):
     drawing = pictures.Picture(
         plots.curves(shown),
         f"Training loss and test error by iteration of {' and '.join(names)}, {each.scale}.",
-        caption="Training loss (dashed, left axis) and test error (solid, right axis) of each run, with its baseline's.",
+        caption="Training loss (dashed, left axis) and test error (solid, right axis) of each run and its baseline's.",
     )
     return f"```{{raw}} html\n{drawing.html()}\n```"
 
