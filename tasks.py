@@ -55,7 +55,7 @@ def count(seeds):
         "iterations": "train for fewer iterations than the tier's, recorded as such (not in the paper tier)",
         "width": "train with fewer channels in the first stage, recorded as such (not in the paper tier)",
         "weights": "keep each run's weights as seed-k.safetensors beside its record, for `evaluate`",
-        "dry-run": "list the runs and what they would do, and stop",
+        "dry-run": "list the runs and about how long what is left of them takes, and stop",
     },
 )
 def reproduce(
@@ -84,6 +84,7 @@ def reproduce(
         if dry_run:
             for each in runs:
                 print(f"{each.name}: {commands.state_or_new(each)}, {each.recipe.protocol.iterations:,} iterations")
+            print(commands.left(runs, chosen_device, precision))
             return
         commands.name_kept(runs, precision)
         outcomes = commands.train_runs(runs, chosen_device, precision, weights)
@@ -142,9 +143,10 @@ def book(_, serve=False, port=8000, pdf=False):
 
 @task
 def readme(_):
-    """Write the README's result table anew from the committed records."""
-    path = HERE / "README.md"
-    path.write_text(tables.into_readme(path.read_text()))
+    """Write what the README says of the committed records anew, its picture included."""
+    from identity_mappings.pages import readme as made
+
+    made.write(HERE)
 
 
 def whole(values, flag):

@@ -12,6 +12,7 @@ from identity_mappings.data.batches import Images
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import CIFAR, Recipe, Reduction
 from identity_mappings.experiments.runs import Run, place
+from identity_mappings.results import records
 from identity_mappings.training import state as training_state
 
 torch.set_num_threads(1)
@@ -44,6 +45,31 @@ def outcome():
         }
 
     return make
+
+
+@pytest.fixture
+def put(outcome, tmp_path):
+    """Writes a record a seed for a row's recipe: errors in percent, None for a run that diverged. Returns the folder.
+
+    losses: the training loss at a 20th, a tenth, a half and the end of the run, to which each seed adds a hundredth.
+    """
+
+    def write(table, id, errors, tier="paper", reduction=Reduction(), losses=None, variant=None):
+        (row,) = paper.rows(table, [id])
+        for seed, error in enumerate(errors):
+            variant = next(iter(row.networks)) if variant is None else variant
+            run = Run(*place(row, variant), tier, seed, reduction)
+            made = outcome(error, "finished" if error is not None else "diverged")
+            if losses:
+                iterations = run.recipe.protocol.iterations
+                made["curve"] = made["curve"] | {
+                    "iteration": [iterations // 20, iterations // 10, iterations // 2, iterations],
+                    "train_loss": [loss + seed / 100 for loss in losses],
+                }
+            records.write(run, made, tmp_path)
+        return tmp_path
+
+    return write
 
 
 def toy(count=256, side=32):

@@ -39,7 +39,7 @@ NETWORKS, UNITS, ORDERS, SHORTCUTS, NORM = (
 )
 PROTOCOLS, PAPER = "experiments/protocols.py", "experiments/paper.py"
 BATCHES, SGD, STEP, LOOP = "data/batches.py", "training/sgd.py", "training/step.py", "training/loop.py"
-STATISTICS = "results/statistics.py"
+VERDICTS = "results/verdicts.py"
 
 MUTATIONS = (
     Mutation(
@@ -106,9 +106,9 @@ MUTATIONS = (
     once(
         "11_one_run",
         "a verdict from one run",
-        STATISTICS,
-        'return f"underpowered (n={self.n}: no interval)"',
-        'return "consistent" if abs(self.median - published.error) <= RESOLUTION else "differs"',
+        VERDICTS,
+        'return Verdict("underpowered", n, "n = 1: no interval")',
+        'return Verdict("consistent" if abs(summary.median - published.error) <= RESOLUTION else "differs", n)',
     ),
     once(
         "12_dropout",

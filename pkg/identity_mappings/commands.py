@@ -11,7 +11,7 @@ from .errors import UsageError
 from .experiments import paper, runs, studies
 from .experiments.protocols import TIERS, Reduction
 from .progress import listener
-from .results import grids, records, tables
+from .results import costs, grids, records, tables
 from .training import train_all
 from .training.loop import PRECISIONS, be_exact, choose, device_name, resolve_device
 from .weights import evaluation, foreign
@@ -102,7 +102,7 @@ def train_runs(planned_runs, device, precision, weights=False):
     for dataset in dict.fromkeys(run.recipe.dataset for run in planned_runs if records.peek(run) is None):
         datasets.load(dataset)
     with listener() as report:
-        return train_all(planned_runs, device, precision, weights=weights, report=report)
+        return train_all(planned_runs, report, device=device, precision=precision, weights=weights)
 
 
 def name_kept(planned_runs, precision):
@@ -189,33 +189,48 @@ def bench(
         measuring.write(json, outcome)
 
 
+def left(planned_runs, device, precision):
+    """What is left of planned runs, and about how long it takes on this machine."""
+    return costs.left(planned_runs, device_name(device), precision)
+
+
 def status(table=None):
-    """Print each row's runs per tier: finished, diverged, running, stopped with a checkpoint; and what is next."""
+    """Print each row's runs per tier: n that ended, and those that diverged, run or are stopped; and what is next."""
     chosen = paper.rows(table)
     header = ("table", "row", *TIERS)
     lines, following = [header], {}
     for row in chosen:
-        lines.append((str(row.table), row.id, *(counted(row, tier) for tier in TIERS)))
+        lines += _status_lines(row)
         for tier in TIERS:
             if tier not in following and not records.runs_of(row, tier):
                 following[tier] = row
-            for reduction in records.reductions(row, tier):
-                cut = ["not run"] * len(TIERS)
-                cut[[*TIERS].index(tier)] = counted(row, tier, reduction)
-                lines.append((str(row.table), f"{row.id} at {reduction}", *("" if c == "not run" else c for c in cut)))
     print("\n".join(grids.plain(lines)))
     for tier, row in following.items():
         print(f"next in the {tier} tier: invoke reproduce --table {row.table} --row {row.id} --tier {tier}")
 
 
-def counted(row, tier, reduction=Reduction()):
-    """A row's runs in a tier, as "2 finished, 1 running", or "not run"."""
-    states = Counter()
+def _status_lines(row):
+    """A row's lines: one per recipe, then one per recipe and reduction under which it has records."""
+    cuts = {tier: records.reductions(row, tier) for tier in TIERS}
+    lines = []
     for variant in row.networks:
-        for seed in runs.Run(*runs.place(row, variant), tier, 0, reduction).seeds():
-            states[state_of(runs.Run(*runs.place(row, variant), tier, seed, reduction))] += 1
-    order = ("finished", "diverged", "running", "stopped", "of another recipe")
-    return ", ".join(f"{states[state]} {state}" for state in order if states[state]) or "not run"
+        name = f"{row.id}/{variant}" if variant else row.id
+        lines.append((str(row.table), name, *(counted(row, variant, tier) for tier in TIERS)))
+        for cut in dict.fromkeys(each for found in cuts.values() for each in found):
+            cells = [counted(row, variant, tier, cut) if cut in cuts[tier] else "" for tier in TIERS]
+            if set(cells) != {"", "not run"}:
+                lines.append((str(row.table), f"{name} at {cut}", *cells))
+    return lines
+
+
+def counted(row, variant, tier, reduction=Reduction()):
+    """A recipe's runs in a tier, as "n = 3, 1 diverged, 1 running", or "not run"; n are those that ended."""
+    first = runs.Run(*runs.place(row, variant), tier, 0, reduction)
+    states = Counter(state_of(replace(first, seed=seed)) for seed in first.seeds())
+    ended = states.pop("finished", 0) + states["diverged"]
+    order = ("diverged", "running", "stopped", "of another recipe")
+    parts = [f"n = {ended}"] * bool(ended) + [f"{states[state]} {state}" for state in order if states[state]]
+    return ", ".join(parts) or "not run"
 
 
 def state_of(run):

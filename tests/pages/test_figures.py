@@ -25,9 +25,10 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write(outcome, table, id, tier, seed=0, cut=Reduction()):
+def write(outcome, table, id, tier, seed=0, cut=Reduction(), points=20):
     (row,) = paper.rows(table, [id])
-    records.write(Run(*place(row, ""), tier, seed, cut), outcome)
+    curve = {column: values * points for column, values in outcome["curve"].items()}
+    records.write(Run(*place(row, ""), tier, seed, cut), outcome | {"curve": curve | {"iteration": [*range(points)]}})
 
 
 def test_the_records_nearest_to_the_papers_are_taken(folder, outcome):
@@ -43,6 +44,24 @@ def test_the_records_nearest_to_the_papers_are_taken(folder, outcome):
 def test_a_figure_without_runs_says_what_it_needs(folder):
     text = show.figure("3a").data
     assert "not run" in text and "`scaling-0.5-0.5` of Table 1" in text
+
+
+def test_a_figure_is_drawn_from_curves_with_enough_points(folder, outcome):
+    figure = figures.figure("6-left")
+    write(outcome(5.0), 2, "110-original", "quick", points=17)
+    write(outcome(6.0), 2, "110-bn-after-addition", "quick")
+    for id in ("110-original", "110-bn-after-addition"):
+        assert figure.drawn() == []
+        text = show.figure("6-left").data
+        assert text.endswith(
+            "Not drawn: a curve needs 20 points, and the records have fewer: `110-original` (17 points). "
+            "Train them anew."
+        )
+        assert show.curves(2, "110-original", "quick").data in text
+        write(outcome(6.0), 2, id, "smoke")
+    assert figure.drawn() == [("smoke", Reduction())]
+    assert isinstance(show.figure("6-left"), show.Curves)
+    assert "`110-bn-after-addition` worse than 110-original: undecided (n = 1, +0.0)" in show.claim("6-left").data
 
 
 def test_a_page_gets_a_plot_a_picture_and_the_data(folder, outcome):

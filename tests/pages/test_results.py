@@ -9,7 +9,7 @@ from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import Run, place
 from identity_mappings.pages import results, rowpages
-from identity_mappings.results import evidence, records
+from identity_mappings.results import evidence, records, tables
 
 IDS = {row.id for table in paper.TABLES for row in paper.rows(table)}
 PLAIN_WORDS = {"original", "plain", "dropout"}  # ids that are the paper's own words as well
@@ -81,12 +81,27 @@ def test_the_best_tier_stands_in_the_table_and_the_rest_is_folded(three_seeds):
     assert "Smoke tier: 1 row" in folded and "digits" in folded and "[4.00]" in folded
 
 
-def test_two_runs_go_before_one_of_a_larger_tier(three_seeds, ran):
+def test_enough_runs_go_before_fewer_of_a_larger_tier(three_seeds, ran):
     (row,) = paper.rows(1, ["original"])
-    ran(1, "original", "quick", (9.0,))
+    ran(1, "original", "quick", (9.0, 9.2))
     assert [each.tier for each in evidence.of_row(row, three_seeds)] == ["pocket", "quick", "smoke"]
-    ran(1, "original", "quick", (9.0, 9.1))
+    ran(1, "original", "quick", (9.0, 9.2, 9.1))
     assert evidence.best(row, three_seeds).tier == "quick"
+
+
+def test_another_depth_does_not_stand_for_the_row(ran):
+    ran(1, "original", "quick", (14.0, 14.1, 14.2), Reduction(depth=20))
+    (row,) = paper.rows(1, ["original"])
+    assert evidence.best(row, ran.results) is None
+    text = results.table(1, ran.results).data
+    assert "14.10" not in text.split("::::{dropdown}")[0] and "14.10" in text
+
+
+def test_the_readme_and_the_tables_page_take_the_same_tier(three_seeds):
+    for row in paper.rows(1):
+        best = evidence.best(row, three_seeds)
+        if row.baseline and best:
+            assert (best.tier, best.reduction) == tables.nearest(row, three_seeds)
 
 
 def test_a_row_of_several_recipes_has_a_line_for_each(three_seeds):

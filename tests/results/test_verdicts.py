@@ -1,15 +1,16 @@
-"""The verdicts: each kind of claim by hand, properties that any rule must have, and error rates under a known truth."""
+"""The verdicts: each kind of claim by hand, properties that any rule must have, and what tables say of records."""
 
 import math
-import statistics
 
 import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity_mappings.results import simulation, verdicts
-from identity_mappings.results.verdicts import Outcome, Verdict, decided, interval, judge, learnt, together
+from identity_mappings.experiments import paper
+from identity_mappings.results import tables, verdicts
+from identity_mappings.results.statistics import Summary, interval, learnt, quantile
+from identity_mappings.results.verdicts import Outcome, Verdict, decided, judge, together
 
 GAPS = st.lists(st.floats(-40, 40), min_size=1, max_size=7)
 
@@ -113,7 +114,7 @@ def test_the_interval_is_students():
 @pytest.mark.parametrize("n", range(2, 12))
 def test_quantiles(n):
     """Of Student's density, integrated here: 2.5 % lie above; past the table, no more than that."""
-    t = numpy.linspace(0, verdicts.quantile(n), 100_001)
+    t = numpy.linspace(0, quantile(n), 100_001)
     norm = math.gamma(n / 2) / (math.sqrt((n - 1) * math.pi) * math.gamma((n - 1) / 2))
     inside = 2 * numpy.trapezoid(norm * (1 + t**2 / (n - 1)) ** (-n / 2), t)
     assert inside == pytest.approx(0.95, abs=1e-4) if n <= 10 else 0.95 <= inside < 0.951
@@ -162,53 +163,104 @@ def test_a_claim_of_several_parts(parts, words):
     assert str(together(parts)) == words
 
 
-def share(word, relation, n, spread, difference=0.0, failing=0.0, repeats=2000):
-    found = simulation.shares(
-        lambda random: simulation.verdict(random, relation, n, spread, difference, failing), repeats
-    )
-    return found.get(word, 0.0)
+def result(id, *errors, table=1):
+    (row,) = paper.rows(table, [id])
+    return Summary(row, "paper", tuple(sorted(errors)), ())
 
 
-def at_most(percent, repeats=2000):
-    """Four standard errors above a share."""
-    return percent + 4 * math.sqrt(percent * (100 - percent) / repeats)
+INF = math.inf
 
 
-@pytest.mark.parametrize("n", range(2, 6))
-def test_a_difference_that_is_not_there_is_rarely_seen(n):
-    """Each wrong word in one of forty: the interval misses to either side in 2.5 %."""
-    for word in ("seen", "contradicted"):
-        assert at_most(0) <= share(word, "above", n, 1.0) <= at_most(2.5)
-    assert share("seen", "near", n, 1.0, verdicts.NEARNESS) <= at_most(2.5)
-    assert share("contradicted", "near", n, 1.0, verdicts.NEARNESS) <= at_most(2.5)
+@pytest.mark.parametrize(
+    "summary, said",
+    [
+        (result("conv-1x1"), "not run"),
+        (result("conv-1x1", 12.1, 12.2, 12.22, 12.26, 12.3), "consistent (n = 5, +0.00 ± 0.17)"),
+        (result("conv-1x1", 12.8, 12.9, 12.92, 12.96, 13.0), "differs (n = 5, +0.70 ± 0.17)"),
+        (result("conv-1x1", 11.8, 11.9, 11.92, 11.96, 12.0), "differs (n = 5, -0.30 ± 0.17)"),
+        (result("conv-1x1", 12.22), "underpowered (n = 1: no interval)"),
+        (result("conv-1x1", 10.0, 11.0, 12.22, 13.0, 14.0), "underpowered (n = 5, +0.0 ± 3.5)"),
+        (result("conv-1x1", 12.1, INF, INF), "underpowered (2 of 3 runs failed)"),
+        (result("conv-1x1", 22.1, INF, INF), "differs (3 of 3 runs failed)"),
+        (result("plain", 35.0, 40.0, INF), "consistent (3 of 3 runs failed)"),
+        (result("plain", 35.0), "underpowered (1 of 1 run failed)"),
+        (result("plain", 9.0, 9.1, 9.2), "differs (0 of 3 runs failed)"),
+        # half widths of 0.3 are narrow beside Table 1's gaps, and wide beside the 0.24 between 6.61 and 6.37
+        (result("conv-1x1", 12.0, 12.2, 12.22, 12.3, 12.4), "consistent (n = 5, +0.00 ± 0.33)"),
+        (
+            result("110-full-pre-activation", 6.15, 6.35, 6.37, 6.45, 6.55, table=2),
+            "underpowered (n = 5, +0.00 ± 0.33)",
+        ),
+        (result("cifar100-1001-pre-activation", 25.0, 25.1, 25.2, table=3), "differs (n = 3, +2.39 ± 0.39)"),
+    ],
+)
+def test_beside_the_papers_numbers(summary, said):
+    assert str(verdicts.beside_the_paper(summary)) == said
 
 
-def test_five_runs_see_two_points():
-    """With a deviation of 1 point between differences, five pairs see 2 points in most cases, two pairs seldom."""
-    power = [share("seen", "above", n, 1.0, 2.0) for n in range(1, 6)]
-    assert power[0] == 0 and power == sorted(power)
-    assert power[4] > 85 and power[1] < 30
-    # the non-central t distribution of four degrees of freedom at 2 / (1 / sqrt 5), above 2.776
-    random = numpy.random.default_rng(1)
-    draws = random.normal(2.0, 1.0, (100_000, 5))
-    t = draws.mean(1) / (draws.std(1, ddof=1) / math.sqrt(5))
-    assert power[4] == pytest.approx(100 * (t > 2.776).mean(), abs=4)
+def test_the_papers_own_deviation_counts_where_it_is_printed():
+    """Table 4 has 4.89 +- 0.14 of five runs: our mean is compared with its mean, and both deviations count."""
+    ours = result("cifar10-1001-pre-activation", 4.80, 4.90, 5.00, table=4)
+    gap, half = verdicts.from_the_paper(ours)
+    assert gap == pytest.approx(4.90 - 4.89)
+    assert half == pytest.approx(4.303 * math.sqrt(0.1**2 / 3 + 0.14**2 / 5))
+    medians, wide = verdicts.from_the_paper(result("cifar10-1001-pre-activation", 4.80, 4.90, 5.00, table=3))
+    assert medians == pytest.approx(4.90 - 4.92)
+    assert wide == pytest.approx(4.303 * 0.1 * math.sqrt(math.pi / 2 * (1 / 3 + 1 / 5)))
 
 
-def test_failures_by_chance():
-    assert share("seen", "fails", 2, 1.0, failing=0.5) == 0
-    assert share("seen", "fails", 3, 1.0, failing=0.5) == pytest.approx(12.5, abs=3)
-    assert share("seen", "fails", 3, 1.0, failing=1.0) == 100
-    assert share("contradicted", "fails", 3, 1.0, difference=4.0) <= at_most(2.5)
+@pytest.mark.parametrize(
+    "table, id, points",
+    [
+        (1, "conv-1x1", 0.5),
+        (1, "original", 0.24),  # it stands in Table 2 too, beside 6.37
+        (2, "110-original", 0.24),
+        (2, "110-relu-only-pre-activation", 0.24),
+        (2, "164-bn-after-addition", 0.21),
+        (3, "cifar100-1001-original", 0.5),
+        (4, "cifar10-164-pre-activation", 0.21),
+        (4, "cifar10-1202-original", 0.5),
+    ],
+)
+def test_an_interval_must_tell_apart_what_the_paper_tells_apart(table, id, points):
+    assert verdicts.resolution(*paper.rows(table, [id])) == pytest.approx(points)
 
 
-def test_many_comparisons_are_wrong_more_often_than_one():
-    one, ten = (simulation.wrong_in_a_family(k, 3, 1.0, repeats=600) for k in (1, 10))
-    assert one == pytest.approx(5, abs=3.6) and one + 8 < ten < 50
+def test_a_row_of_six_settings_has_six_lines_and_a_sum(put, tmp_path):
+    (row,) = paper.rows(1, ["exclusive-gating-0-to-5"])
+    put(1, "original", [40.0, 40.1, 39.6], "pocket")
+    for bias in range(5):
+        put(1, row.id, [89.0, 88.0, None], "pocket", variant=f"bias-{bias}")
+    *lines, total = tables.row_lines(row, "pocket", results=tmp_path)
+    assert [line.name for line in lines] == [f"{row.id}/bias-{bias}" for bias in range(6)]
+    assert [line.n for line in lines] == ["3 (1 diverged)"] * 5 + ["0"]
+    assert [line.verdict for line in lines] == ["fails: seen (3 of 3 runs failed)"] * 5 + ["not run"]
+    assert (total.name, total.n) == (row.id, "0 to 3 each")
+    assert total.error == "fail: 0, -1, -2, -3, -4; not run: -5"
+    assert total.verdict == "fails: undecided (n = 3, of 6: 5 seen, 1 not run)"
+    put(1, row.id, [89.0, 88.0, 86.5], "pocket", variant="bias-5")
+    total = tables.row_lines(row, "pocket", results=tmp_path)[-1]
+    assert (total.error, total.n) == ("fail: 0 to -5", "3 each")
+    assert total.verdict == "fails: seen (n = 3, of 6: 6 seen)"
+    put(1, row.id, [40.5, 40.4, 39.7], "pocket", variant="bias-5")
+    total = tables.row_lines(row, "pocket", results=tmp_path)[-1]
+    assert total.error == "fail: 0, -1, -2, -3, -4; learn: -5"
+    assert total.verdict == "fails: contradicted (n = 3, of 6: 5 seen, 1 contradicted)"
 
 
-def test_looking_twice_costs_something():
-    found = simulation.shares(lambda random: simulation.then_more(random, "above", 3, 5, 1.0), 2000)
-    wrong = found.get("seen", 0) + found.get("contradicted", 0)
-    assert 5 < wrong < 10
-    assert statistics.fmean(found.values()) <= 100
+def test_what_a_table_says_of_a_baseline_and_without_one(put, tmp_path):
+    put(1, "conv-1x1", [45.0], "pocket")
+    (line,) = tables.row_lines(*paper.rows(1, ["conv-1x1"]), "pocket", results=tmp_path)
+    assert line.verdict == "worse than original: undecided (no run of original with its seed)"
+    put(1, "original", [40.0, 88.0], "pocket")
+    (line,) = tables.row_lines(*paper.rows(1, ["original"]), "pocket", results=tmp_path)
+    assert line.verdict == "baseline, untrained in 1 of 2 runs"
+    (line,) = tables.row_lines(*paper.rows(4, ["cifar10-110-original"]), "pocket", results=tmp_path)
+    assert line.verdict == ""  # Table 4 compares no rows
+
+
+def test_the_paper_tier_says_both(put, tmp_path):
+    put(1, "original", [6.6, 6.7, 6.5])
+    put(1, "conv-1x1", [12.1, 12.3, 12.2])
+    (line,) = tables.row_lines(*paper.rows(1, ["conv-1x1"]), "paper", results=tmp_path)
+    assert line.verdict == "consistent (n = 3, -0.02 ± 0.39); worse than original: seen (n = 3, +5.60 ± 0.25)"

@@ -144,12 +144,12 @@ def figure_5(name="BN after addition"):
     """Fig. 5: a net of that order; with what follows its additions on the branches alone; that net grouped anew."""
     post, pre = order(name), asymmetric(order(name))
     titles = ("(a) on both paths", "(b) on the residual path", "(c) as pre-activation")
-    height = 2 * max(_height(sketch("", each)) for each in (post, pre))
+    height = 2 * max(height_of(sketch("", each)) for each in (post, pre))
     drawing, axes = _grid(1, 3, (-0.9, BRANCH + 0.9), height)
     for place, (axis, each, title) in enumerate(zip(axes, (post, pre, pre), titles, strict=True)):
         unit = sketch(title, each)
-        first = _unit(axis, unit, 0.0, f"fig5-{place}-0", leaves=None)
-        second = _unit(axis, unit, first["bottom"], f"fig5-{place}-1", enters=None, leaves="$x_{l+2}$")
+        first = draw(axis, unit, 0.0, f"fig5-{place}-0", leaves=None)
+        second = draw(axis, unit, first["bottom"], f"fig5-{place}-1", enters=None, leaves="$x_{l+2}$")
         if place == 1:  # from one unit's first weight layer, past its addition, to where the next unit has its own
             _group(axis, *(row["residual"][len(each.lead)] + STEP / 2 for row in (first, second)))
         else:
@@ -165,10 +165,10 @@ def figure_5(name="BN after addition"):
 def _side_by_side(sketches, number, alt, columns=None):
     gated = any(each.gate for each in sketches)
     columns = columns or len(sketches)
-    height = max(map(_height, sketches))
+    height = max(map(height_of, sketches))
     drawing, axes = _grid(len(sketches) // columns, columns, (GATE - 1.0 if gated else -1.0, BRANCH + 0.8), height)
     for place, (axis, each) in enumerate(zip(axes, sketches, strict=True)):
-        _unit(axis, each, 0.0, f"fig{number}-{place}")
+        draw(axis, each, 0.0, f"fig{number}-{place}")
         axis.set_title(each.title, size=9, color=INK)
     return Picture(drawing, " ".join([alt, *map(described, sketches)]))
 
@@ -184,7 +184,8 @@ def _grid(rows, columns, across, height):
     return drawing, axes
 
 
-def _height(sketch):
+def height_of(sketch):
+    """How far down its drawing reaches."""
     return 0.45 - _added(sketch, 0.0) + 0.5 + STEP * len(sketch.after)
 
 
@@ -194,7 +195,7 @@ def _added(sketch, split):
     return split - STEP * words - 0.45
 
 
-def _unit(axis, sketch, top, id, enters="$x_l$", leaves="$x_{l+1}$"):
+def draw(axis, sketch, top, id, enters="$x_l$", leaves="$x_{l+1}$"):
     """Draw a unit whose input comes in at height `top`; gives the heights of its parts.
 
     enters, leaves: what to call its input and output, None where another unit joins.

@@ -10,7 +10,6 @@ from ..results import evidence, grids, records
 from ..results.statistics import summaries
 from . import diagrams, notebooks, pictures, plots, results
 
-
 HALF = 50.0  # percent: between a net that has learned and one that guesses
 SEARCHED = {"smoke": "On scikit-learn's digits", "pocket": "On CIFAR-10 at 16x16 pixels"}
 SEARCHED |= dict.fromkeys(("quick", "paper"), "On CIFAR-10")

@@ -8,16 +8,16 @@ import json
 import statistics
 from pathlib import Path
 
-from ..experiments import paper
-from ..experiments.protocols import TIERS, Reduction
+from ..experiments import paper, protocols
+from ..experiments.protocols import Reduction
 from ..experiments.rows import FAIL_ABOVE
 from ..experiments.runs import place
-from ..nets.counts import parameters
 from ..results import grids, records, tables
+from ..results.evidence import IMAGES
 from ..results.quantities import ERROR, FINAL_LOSS
-from ..results.statistics import summaries, summarise
+from ..results.statistics import learnt, summaries, summarise
 from ..results.verdicts import Comparison, claimed, verdict
-from . import figures, notebooks
+from . import figures
 
 
 def _markdown(*parts):
@@ -307,33 +307,6 @@ def _median_and_range(values, form):
 # --- of a table, for the book
 
 
-def published(table):
-    """The table as the paper prints it, with the ids by which this companion calls its rows."""
-    rows = paper.rows(table)
-    columns = {
-        "row": lambda row: f"`{row.id}`",
-        "case": lambda row: row.case,
-        "figure": lambda row: row.figure.replace(" ", "\N{NO-BREAK SPACE}"),
-        "on shortcut": lambda row: row.on_shortcut,
-        "on F": lambda row: row.on_residual,
-        "parameters": lambda row: f"{parameters(row.networks['']) / 1e6:.1f} M" if table == 4 else "",
-        "error, %": lambda row: row.published,
-        "remark": lambda row: row.remark,
-    }
-    kept = {name: cell for name, cell in columns.items() if any(str(cell(row)) for row in rows)}
-    failing = any(row.published.fails for row in rows)
-    note = f"*fail* is what the paper prints for a test error above {FAIL_ABOVE:.0f} %." if failing else ""
-    return _markdown(grids.markdown(kept, [[cell(row) for cell in kept.values()] for row in rows]), note)
-
-
-def cited():
-    """The other methods' results that Table 4 quotes."""
-    labels = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
-    return _markdown(
-        grids.markdown(("data", "method", "error, %"), [(labels[c.dataset], c.method, c.error) for c in paper.CITED])
-    )
-
-
 def imagenet():
     """Table 5 as the paper prints it, then what its text adds; none of it was run here."""
     lines = [
@@ -370,21 +343,58 @@ def _choices_of(row):
     return (f"ResNet-{row.network.depth}", row.network.order, row.augmentation, f"tested at {row.crops[1]}")
 
 
-def tier(table, tier):
-    """A table's numbers in a tier, then those of its reduced recipes, with links to the executed notebooks."""
-    rows, parts = paper.rows(table), []
-    if tier == "paper" or any(records.runs_of(row, tier) for row in rows):
-        parts += [tables.markdown(table, tier), tables.note(table, tier), _links(rows, tier, Reduction())]
-    else:
-        parts.append(f"No row of Table {table} has been run in this tier: `not run`.")
-    for reduction in dict.fromkeys(each for row in rows for each in records.reductions(row, tier)):
-        made = [row for row in rows if records.runs_of(row, tier, reduction)]
-        parts += [
-            f"**Reduced to {reduction}.** The other rows at this reduction: `not run`. {tables.note(table, tier)}",
-            tables.markdown(table, tier, reduction, [row.id for row in made]),
-            _links(made, tier, reduction),
-        ]
-    return _markdown(*parts)
+def reading(table, start=""):
+    """How the runs of a table differ from the paper's and what would settle the matter, a paragraph a tier.
+
+    start: of the ids of the rows, for a part of a table.
+    """
+    claims = [row for row in paper.rows(table) if row.claim and row.id.startswith(start)]
+    nearest = dict.fromkeys(setting for row in claims if (setting := tables.nearest(row)))
+    return _markdown(*(_reading(table, start, *setting) for setting in nearest))
+
+
+def _reading(table, start, tier, reduction):
+    """How a tier's runs of a table differ from the paper's, from its recipe and its baseline's records, in words."""
+    if tier == "paper":
+        return "In the paper tier the runs are the paper's own, and an interval is all that stands between the two."
+    base = next(row for row in paper.rows(table) if row.baseline is None and row.id.startswith(start))
+    ours, papers = protocols.recipe(base.recipe(), tier, reduction), base.recipe()
+    found = summarise(base, tier, reduction)
+    ended = statistics.median(record["curve"]["train_error"][-1] for record in found.records)
+    widths = [", ".join(map(str, each.network.widths)) for each in (ours, papers)]
+    fitted = ", far from having fitted its training images" if ended > 5 else ""
+    return (
+        f"**How to read the {tables.tier_words(tier, reduction)}.** Its runs take {IMAGES[ours.dataset]} and "
+        f"networks of {ours.network.depth} layers with {widths[0]} channels, for {ours.protocol.iterations:,} "
+        f"iterations. The paper's have {widths[1]} channels and {papers.protocol.iterations:,} iterations on "
+        f"{IMAGES[papers.dataset]}. The baseline ends at a test error of {found}, and a training error of {ended:.1f} %{fitted}; the "
+        f"paper's ends at a test error of {base.published} %. Such runs show which network is easier to train at the "
+        "start, which is the paper's own argument for both of its claims. They do not show what a network gains by "
+        "regularisation once it has fitted its images, nor whether one that trains slowly catches up. What is *seen* "
+        "here may not hold in the paper's setting, and what is *contradicted* here may hold there. Five runs of each row in "
+        f"the paper tier would settle it: `invoke reproduce --table {table} --tier paper --seeds 5`."
+    )
+
+
+def spreads():
+    """The standard deviation of the paired differences that verdicts rest on, by tier, where runs have learnt."""
+    found = {}
+    for row in (row for table in (1, 2, 3) for row in paper.rows(table) if row.claim and len(row.networks) == 1):
+        (base,) = paper.rows(row.table, [row.baseline])
+        for tier, cut in figures.settings([base, row]):
+            errors = [
+                {record["seed"]: record["test_error"] for record in summarise(one, tier, cut).records if learnt(record)}
+                for one in (row, base)
+            ]
+            gaps = [errors[0][seed] - errors[1][seed] for seed in errors[0].keys() & errors[1].keys()]
+            if len(gaps) >= tables.ENOUGH:
+                found.setdefault(tables.tier_words(tier, cut), []).append(statistics.stdev(gaps))
+    lines = [
+        (where, len(of), *(f"{each:.2f}" for each in (min(of), statistics.median(of), max(of))))
+        for where, of in found.items()
+    ]
+    header = ("tier", "rows", "smallest", "median", "largest, points")
+    return _markdown(grids.markdown(header, lines)) if lines else _markdown("No row has been run three times yet.")
 
 
 def study(name):
@@ -439,24 +449,3 @@ def search(name):
 def _settings_run(name):
     """[(tier, reduction)] in which a study has been run; rows that it shares with the tables say nothing of that."""
     return records.settings([row for row in paper.rows(name) if place(row, "")[0] == row])
-
-
-def _links(rows, tier, reduction):
-    """Links, relative to the book's folder, to the rows' executed notebooks."""
-    paths = {row.id: notebooks.executed_path(row.table, row.id, tier, reduction) for row in rows}
-    root = notebooks.EXECUTED.parent
-    links = [f"[{id}]({path.relative_to(root).as_posix()})" for id, path in paths.items() if path.exists()]
-    return "Executed notebooks: " + ", ".join(links) + "." if links else ""
-
-
-def progress():
-    """How many rows of each table have been run in each tier, counted from the records."""
-    lines = []
-    for table in paper.TABLES:
-        rows = paper.rows(table)
-        counts = [sum(bool(records.runs_of(row, tier)) for row in rows) for tier in TIERS]
-        reduced = sum(any(records.reductions(row, tier) for tier in TIERS) for row in rows)
-        lines.append((f"Table {table}", len(rows), *(count or "not run" for count in counts), reduced or "not run"))
-    lines.append(("Table 5", sum(row.network is not None for row in paper.TABLE_5), *["not run"] * (len(TIERS) + 1)))
-    header = ("", "rows", *(f"{tier} tier" for tier in TIERS), "at a reduced recipe")
-    return _markdown(grids.markdown(header, lines))

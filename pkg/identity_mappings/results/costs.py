@@ -91,6 +91,12 @@ class Cost:
     seconds: float
     iterations: int
     multiply_adds: int
+    batch: int = 128
+
+    @property
+    def rate(self):
+        """Device seconds a multiply-add of the forward pass, over all images of the schedule."""
+        return self.seconds / (self.multiply_adds * self.iterations * self.batch)
 
     @property
     def each(self):
@@ -119,7 +125,48 @@ def _by_device(row, tier, reduction, results):
     for device, precision in dict.fromkeys((record["device"], record["precision"]) for record in finished):
         here = [r["device_seconds"] for r in finished if (r["device"], r["precision"]) == (device, precision)]
         seconds, iterations = statistics.median(here), recipe.protocol.iterations
-        yield Cost(row, tier, reduction, device, precision, len(here), seconds, iterations, adds)
+        yield Cost(row, tier, reduction, device, precision, len(here), seconds, iterations, adds, recipe.protocol.batch)
+
+
+SOURCES = ("finished runs of the same row", "finished runs of the same tier", "finished runs of other tiers")
+
+
+def estimate(run, device, precision, known):
+    """(device seconds that a run will take, which of SOURCES says so); (None, None) where none of `known` is of use.
+
+    device: by name, as records have it. known: `costs`. Seconds go by multiply-adds, over all images of the schedule:
+    the median of the runs of this device and precision that are most like it.
+    """
+    here = [cost for cost in known if (cost.device, cost.precision) == (device, precision)]
+    like = (
+        [cost for cost in here if (cost.row, cost.tier, cost.reduction) == (run.row, run.tier, run.reduction)],
+        [cost for cost in here if cost.tier == run.tier],
+        here,
+    )
+    for source, found in zip(SOURCES, like, strict=True):
+        if found:
+            work = count(run.recipe.network, SIZES[run.recipe.dataset]).macs
+            protocol = run.recipe.protocol
+            return statistics.median(cost.rate for cost in found) * work * protocol.iterations * protocol.batch, source
+    return None, None
+
+
+def left(planned, device, precision, results=None):
+    """What is left to train of planned runs, and about how long it takes on a device of that name, in one sentence."""
+    todo = [run for run in planned if records.peek(run, results) is None]
+    if not todo:
+        return "nothing is left to train"
+    known = costs(results)
+    found = [estimate(run, device, precision, known) for run in todo]
+    seconds = [each for each, _ in found if each is not None]
+    said = f"left to train: {len(todo)} of {len(planned)} runs"
+    if not seconds:
+        return f"{said}; how long they take is not known: no finished run here is of {device} in {precision}"
+    sources = [f"{len(of)} by {name}" for name in SOURCES if (of := [1 for _, source in found if source == name])]
+    return (
+        f"{said}, about {duration(sum(seconds))} of {device} in {precision}, a CPU's cores added up; "
+        f"estimated {', '.join(sources)}, in proportion to multiply-adds; a stopped run counts as a whole one"
+    )
 
 
 def duration(seconds):

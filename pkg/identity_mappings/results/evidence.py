@@ -88,11 +88,7 @@ def _difference(ours: Summary, baseline: Summary):
 
 
 def of_row(row, results=None):
-    """The `Evidence` of a row in every tier and reduction that it has runs in, the best first.
-
-    The best is of the tier nearest to the paper's among those with two runs or more, for one run is no evidence; a
-    reduced recipe comes after every tier's own.
-    """
+    """The `Evidence` of a row in every tier and reduction that it has runs in, the best first: see `best`."""
     found = []
     for tier, reduction in records.settings([row], results):
         ran = tuple(each for each in summaries(row, tier, reduction, results) if each.n)
@@ -101,7 +97,9 @@ def of_row(row, results=None):
 
 
 def _rank(evidence):
-    return evidence.n > 1, evidence.reduction == Reduction(), [*TIERS].index(evidence.tier)
+    cut = evidence.reduction
+    whole = cut.depth is None and cut.width is None  # else it is another network
+    return whole, min(evidence.n, tables.ENOUGH), cut == Reduction(), [*TIERS].index(evidence.tier)
 
 
 def of_table(row, results=None):
@@ -111,5 +109,12 @@ def of_table(row, results=None):
 
 
 def best(row, results=None):
-    """The best `Evidence` of a row on its table's page, or None."""
-    return next(iter(of_table(row, results)), None)
+    """The `Evidence` that stands for a row in its table; None where the row's own network has not been run.
+
+    That of `tables.nearest` where the row is compared with a baseline; else of the tier nearest to the paper's among
+    those with enough runs.
+    """
+    found = [each for each in of_table(row, results) if _rank(each)[0]]
+    nearest = tables.nearest(row, results) if row.baseline else None
+    at_nearest = [each for each in found if (each.tier, each.reduction) == nearest]
+    return next(iter(at_nearest or found), None)

@@ -40,6 +40,10 @@ def _error(record):
     return math.inf if record["status"] == "diverged" else record["test_error"]
 
 
+def _truncated(record):
+    return 100.0 * watching.share_truncated(record)
+
+
 def _watched(*of):
     return [watching.seen(*of)]
 
@@ -47,4 +51,4 @@ def _watched(*of):
 ERROR = Quantity("test error", _error, chance)
 FINAL_LOSS = Quantity("training loss at the end", _at_the_end, math.log)
 EARLY_LOSS = Quantity("training loss in the first tenth", _at_the_start, math.log)
-TRUNCATED = Quantity("share truncated at the end", watching.share_truncated, lambda classes: math.nan, _watched)
+TRUNCATED = Quantity("percent truncated at the end", _truncated, lambda classes: math.nan, _watched)

@@ -5,10 +5,11 @@ from textwrap import fill
 
 from ..experiments import paper, studies
 from ..experiments.protocols import TIERS, Reduction
-from . import grids
+from . import grids, records
 from .statistics import difference, summaries, summarise
 from .verdicts import NOT_RUN, beside_the_paper, claimed, has_failed, of_baseline, together, verdicts, words
 
+ENOUGH = 3  # pairs of runs from which a tier nearer to the paper's is preferred to one farther off
 COLUMNS = ("row", "the paper", "ours", "n", "verdict")
 
 
@@ -101,6 +102,31 @@ def compared(row, tier, reduction=Reduction(), results=None):
         return ours, None
     (baseline,) = paper.rows(row.table, [row.baseline])
     return ours, summarise(baseline, tier, reduction, results)
+
+
+def pairs(row, tier, reduction=Reduction(), results=None):
+    """How many seeds a row and its baseline share in a tier; of a row of several recipes, the one that has fewest."""
+    compared = [row, *(paper.rows(row.table, [row.baseline]) if row.baseline else [])]
+    found = [each for one in compared for each in summaries(one, tier, reduction, results)]
+    common = [{record["seed"] for record in summary.records} for summary in found]
+    return min(len(seeds & common[-1]) for seeds in common)
+
+
+def nearest(row, results=None):
+    """The (tier, reduction) nearest to the paper's in which a row is compared with its baseline; None if in none.
+
+    The first with ENOUGH pairs of runs, or where none has them, that with the most. A cut of depth or width is another
+    network, and none of them.
+    """
+    found = [
+        (tier, cut)
+        for tier, cut in reversed(records.settings([row], results))
+        if cut.depth is None and cut.width is None
+    ]
+    found.sort(key=lambda setting: (-[*TIERS].index(setting[0]), setting[1] != Reduction()))
+    counted = {setting: pairs(row, *setting, results) for setting in found}
+    enough = [setting for setting in found if counted[setting] >= ENOUGH]
+    return (enough or sorted((each for each in found if counted[each]), key=lambda each: -counted[each]) or [None])[0]
 
 
 def effect(ours, baseline):

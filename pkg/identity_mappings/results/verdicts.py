@@ -29,6 +29,8 @@ FAILED_RUNS = 3  # of two runs that fail by chance, one time in two each, both d
 GRAIN = 0.25  # points: differences are not taken to spread by less; one image of the digits' test set is 0.22
 RESOLUTION = 0.5  # points: a wider interval cannot tell the paper's rows apart
 
+WORDS = ("seen", "contradicted", "undecided", "untrained", "not run")
+
 RELATIONS = {"worse": "above", "better": "below", "near": "near", "fails": "fails"}  # of a row's claim
 
 
@@ -44,8 +46,8 @@ class Outcome:
 class Verdict:
     """What runs say of a claim.
 
-    word: "seen", "contradicted", "undecided", "untrained", or "not run". n: pairs of runs, of the comparison with the
-    fewest. why: what the word rests on, as a reader is told it.
+    word: one of WORDS, or beside the paper's number one of "consistent", "differs" and "underpowered". n: pairs of runs,
+    of the comparison with the fewest. why: what the word rests on, as a reader is told it.
     """
 
     word: str
@@ -116,8 +118,7 @@ def together(verdicts):
         word = "seen"
     else:
         word = "untrained" if words["untrained"] == len(ran) else "undecided"
-    order = ("seen", "contradicted", "undecided", "untrained", "not run")
-    counts = ", ".join(f"{words[each]} {each}" for each in order if words[each])
+    counts = ", ".join(f"{words[each]} {each}" for each in WORDS if words[each])
     return Verdict(word, min(ran), f"n = {min(ran)}, of {len(verdicts)}: {counts}")
 
 
@@ -127,17 +128,17 @@ def runs(n):
 
 
 def plus_minus(mean, half):
-    """ "+0.4 ± 1.9": with two digits of the half width, and one decimal at least."""
+    """ "+0.4 ± 1.9": with two digits of the half width, within one to three decimals."""
     return f"{mean:+.{_decimals(half)}f} ± {half:.{_decimals(half)}f}"
 
 
 def signed(value):
-    """ "+0.4": with two digits, and one decimal at least."""
+    """ "+0.4": with two digits, within one to three decimals."""
     return f"{value:+.{_decimals(value)}f}"
 
 
 def _decimals(value):
-    return max(1, 1 - math.floor(math.log10(abs(value)))) if value else 1
+    return min(3, max(1, 1 - math.floor(math.log10(abs(value))))) if value else 1
 
 
 # --- of rows and their records
