@@ -256,8 +256,8 @@ def _caption(found):
     scales = " and ".join(dict.fromkeys(f"{ran.scale} ({ran.images})" for _, ran, *_ in found))
     return (
         f"How far each row lies from its baseline here, {scales}, with the 95 % interval over runs of the same seed; "
-        "an open circle is a single pair of runs and decides nothing. The diamond is the paper's difference at full size. "
-        "What should agree is the side of the line, not the distance."
+        "an open circle is a single pair of runs and decides nothing. The diamond is the paper's difference at full "
+        "size. What should agree is the side of the line, not the distance."
     )
 
 

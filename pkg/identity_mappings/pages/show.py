@@ -18,6 +18,7 @@ from ..results.quantities import ERROR, FINAL_LOSS
 from ..results.statistics import learnt, summaries, summarise
 from ..results.verdicts import Comparison, claimed, verdict
 from . import figures
+from .results import plain_name, verdict_words
 
 
 def _markdown(*parts):
@@ -139,8 +140,8 @@ def _not_drawn(missing):
 class Curves:
     """Curves that can be explored on a page, with the same as a still picture for print, and the data as CSV."""
 
-    def __init__(self, summaries, name, title):
-        self.summaries, self.name, self.title = summaries, name, title
+    def __init__(self, summaries, name, title, caption):
+        self.summaries, self.name, self.title, self.caption = summaries, name, title, caption
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         import base64
@@ -155,14 +156,14 @@ class Curves:
         )
         alt = f"{self.title}: training loss and test error by iteration of {self._names()}"
         html = (
-            f'<div class="curves" role="group" aria-label="{alt}">{plot}</div>'
+            f'<figure class="curves-figure"><div class="curves" role="group" aria-label="{alt}">{plot}</div>'
             f'<img class="curves-in-print" alt="{alt}" src="data:image/png;base64,{picture}">'
-            f"<p>{pictures.csv_link(self.name, self.csv(), 'The data as CSV')}</p>"
+            f"{pictures.caption(self.caption, pictures.csv_link(self.name, self.csv()))}</figure>"
         )
         return {"text/html": html, "image/png": picture, "text/plain": alt}
 
     def _names(self):
-        return " and ".join(summary.row.id for summary in self.summaries)
+        return " and ".join(plain_name(summary.row, summary.variant) for summary in self.summaries)
 
     def csv(self):
         """Every point of the curves: table, row, seed, then the columns of a record's curve."""
@@ -180,30 +181,25 @@ class Curves:
 def figure(name):
     """One of the paper's training curves from the records nearest to the paper's; a sentence where there are none."""
     panel = figures.figure(name)
+    paper_sees = f"What the paper sees: {panel.claim[0].lower()}{panel.claim[1:]}"
     drawn = panel.drawn()
-    if drawn:
-        tier, reduction = drawn[0]
-        return Curves(panel.summaries(tier, reduction), f"figure-{name}-{tier}", _caption(panel, tier, reduction))
-    if settings := panel.settings():
-        return _markdown(f"*{panel.title}*. {_not_drawn(figures.sparse(panel.summaries(*settings[0])))}")
-    ids = " and ".join(f"`{id}` of Table {table}" for table, id in panel.rows)
-    return _markdown(f"*{panel.title}*: not run. It needs runs of {ids} in one tier.")
-
-
-def claim(name):
-    """What the paper says of one of its training curves, and what ours say of its rows, by tier and verdict."""
-    panel = figures.figure(name)
-    ours = ""
-    if drawn := panel.drawn():
-        said = [
-            f"`{line.name}` {line.verdict}" for row in panel.compared() for line in tables.row_lines(row, *drawn[0])
-        ]
-        ours = f" Ours, {tables.tier_words(*drawn[0])}, test error: {'; '.join(said)}."
-    return _markdown(f"**{panel.title}.** What the paper sees: {panel.claim[0].lower()}{panel.claim[1:]}{ours}")
-
-
-def _caption(panel, tier, reduction):
-    return f"{panel.title} ({tables.tier_words(tier, reduction)})"
+    if not drawn:
+        settings = panel.settings()
+        why = (
+            _not_drawn(figures.sparse(panel.summaries(*settings[0])))
+            if settings
+            else "Not drawn: no tier has runs of both."
+        )
+        return _markdown(f"*{panel.title}*. {paper_sees} {why}")
+    tier, reduction = drawn[0]
+    images = IMAGES[protocols.recipe(panel.compared()[0].recipe(), tier, reduction).dataset]
+    title = f"{panel.title} ({tables.tier_words(tier, reduction)}: {images})"
+    said = [
+        f"{plain_name(row)}: {verdict_words(row, tables.row_lines(row, tier, reduction)[-1])}"
+        for row in panel.compared()
+    ]
+    caption = f"{title}. {paper_sees} In test error, here: {'; '.join(said)}."
+    return Curves(panel.summaries(tier, reduction), f"figure-{name}-{tier}", title, caption)
 
 
 def benches(folder):
@@ -367,12 +363,12 @@ def _reading(table, start, tier, reduction):
         f"**How to read the {tables.tier_words(tier, reduction)}.** Its runs take {IMAGES[ours.dataset]} and "
         f"networks of {ours.network.depth} layers with {widths[0]} channels, for {ours.protocol.iterations:,} "
         f"iterations. The paper's have {widths[1]} channels and {papers.protocol.iterations:,} iterations on "
-        f"{IMAGES[papers.dataset]}. The baseline ends at a test error of {found}, and a training error of {ended:.1f} %{fitted}; the "
-        f"paper's ends at a test error of {base.published} %. Such runs show which network is easier to train at the "
-        "start, which is the paper's own argument for both of its claims. They do not show what a network gains by "
-        "regularisation once it has fitted its images, nor whether one that trains slowly catches up. What is *seen* "
-        "here may not hold in the paper's setting, and what is *contradicted* here may hold there. Five runs of each row in "
-        f"the paper tier would settle it: `invoke reproduce --table {table} --tier paper --seeds 5`."
+        f"{IMAGES[papers.dataset]}. The baseline ends at a test error of {found}, and a training error of "
+        f"{ended:.1f} %{fitted}; the paper's ends at a test error of {base.published} %. Such runs show which network "
+        "is easier to train at the start, which is the paper's own argument for both of its claims. They do not show "
+        "what a network gains by regularisation once it has fitted its images, nor whether one that trains slowly "
+        "catches up. What is *seen* here may not hold in the paper's setting, and what is *contradicted* here may hold "
+        f"there. Five runs of each row in the paper tier would settle it: `invoke reproduce --table {table} --tier paper --seeds 5`."
     )
 
 
@@ -417,7 +413,7 @@ def convergence():
             numbers = (*(f"{loss:.3f}" for loss in losses), *(f"{error:.2f}" for error in errors))
             higher = verdict(Comparison(3, ours.id, "above", ours.baseline, FINAL_LOSS), tier, reduction)
             lower = verdict(claimed(ours), tier, reduction)
-            name = f"`{ours.id}`, {tables.tier_words(tier, reduction)}"
+            name = f"{ours.case.removesuffix(', full pre-activation')}, {tables.tier_words(tier, reduction)}"
             lines.append((name, *numbers, higher, lower))
     header = (
         *("pair", "loss, original", "loss, pre-activation", "error, %, original", "error, %, pre-activation"),
