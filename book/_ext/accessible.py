@@ -1,5 +1,7 @@
 """What the theme and Sphinx leave out for readers who hear a page; tests/book/test_site.py has axe-core look."""
 
+from pathlib import Path
+
 from bs4 import BeautifulSoup
 
 # What is wider than its page scrolls; who has no mouse must reach it to scroll it. The theme does so for code alone.
@@ -13,8 +15,14 @@ addEventListener("resize", reach);
 
 def setup(app):
     app.add_js_file(None, body=REACH)
+    app.connect("config-inited", rank)
     app.connect("html-page-context", complete, priority=900)  # after the theme has put its functions there
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def rank(app, config):
+    """Have the search find chapters before the pages of single rows; Sphinx asks for the whole path."""
+    config.html_search_scorer = str(Path(app.confdir, "_static", "scorer.js"))
 
 
 def complete(app, pagename, templatename, context, doctree):

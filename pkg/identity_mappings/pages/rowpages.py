@@ -136,13 +136,13 @@ def _runs(each, folder, records):
                     record["seed"],
                     error if record["status"] == "finished" else ended,
                     f"{record['device']}, {_threads(record)}{record['precision']}",
-                    f"{record['wall_seconds']:,.0f}",
+                    f"{record['device_seconds']:,.0f} of {record['wall_seconds']:,.0f}",
                     published.commit_link(record["commit"]),
                     f"torch {record['versions']['torch']}",
                     f"{{download}}`JSON <{path}>`",
                 )
             )
-    header = ("seed", "test error, %", "device, precision", "seconds", "commit", "versions", "record")
+    header = ("seed", "test error, %", "device, precision", "busy of all seconds", "commit", "versions", "record")
     header = ("setting", *header) if several else header
     caption = "Every run, with the record that all of this page is made from."
     return f":::{{table}} {caption}\n:class: results\n\n{grids.markdown(header, lines)}\n:::"
