@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from identity_mappings.pages import landing, published
+from identity_mappings.pages.book import landing, published
 
 ROOT = Path(__file__).resolve().parents[2]
 CARD = "_static/card.png"

@@ -60,7 +60,7 @@ def test_a_build_is_not_built_upon_one_that_failed(tmp_path, monkeypatch):
     left = tmp_path / "_build" / ".doctrees" / "left"
     monkeypatch.setattr(site, "BUILD", tmp_path / "_build")
     monkeypatch.setattr(site, "FINISHED", left.with_name("finished"))
-    monkeypatch.setattr(site.rowpages, "write_all", lambda: None)
+    monkeypatch.setattr(site.rows, "write_all", lambda: None)
     found, status = [], iter([1, 0, 0])
 
     def jupyter_book(*_):

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
-from identity_mappings.pages import published
+from identity_mappings.pages.book import published
 from identity_mappings.pages.site import chromium
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,8 +5,6 @@ import statistics
 from itertools import groupby
 
 from . import pictures
-from .results import name as name_of
-from .results import plain_name
 
 TICKS = [digit * 10.0**power for power in range(-6, 3) for digit in (1, 2, 5)]  # of a loss on a logarithmic axis
 
@@ -32,7 +30,7 @@ def curves(summaries, title=""):
             thin = {"color": colour, "alpha": 0.9 if summary.n == 1 else 0.6, "linewidth": 1.3}
             loss_axis.plot(curve["iteration"], pictures.gaps(curve["train_loss"]), linestyle="--", **thin)
             error_axis.plot(curve["iteration"], pictures.gaps(curve["test_error"]), linestyle="-", **thin)
-        handles.append(Line2D([], [], color=colour, label=f"{name_of(summary.row, summary.variant)}: {summary}"))
+        handles.append(Line2D([], [], color=colour, label=f"{summary.row.name(summary.variant)}: {summary}"))
     handles += [
         Line2D([], [], color="0.3", linestyle="-", label="test error"),
         Line2D([], [], color="0.3", linestyle="--", label="training loss"),
@@ -57,7 +55,7 @@ def interactive(summaries):
     shown = [summary for summary in summaries if summary is not None and summary.n]
     for position, summary in enumerate(shown):
         colour = colour_of(summary.row, position)
-        words = re.sub(r"b_g", "b<sub>g</sub>", plain_name(summary.row, summary.variant))
+        words = re.sub(r"b_g", "b<sub>g</sub>", summary.row.plain_name(summary.variant))
         for run, record in enumerate(summary.records):
             curve, first = record["curve"], run == 0
             name, group = f"{words}: {summary}", {"legendgroup": summary.name, "mode": "lines"}

@@ -5,6 +5,7 @@ Each function gives an object that Jupyter, Colab and the book render, Markdown 
 
 import io
 import json
+import re
 import statistics
 from pathlib import Path
 
@@ -13,12 +14,10 @@ from ..experiments.protocols import Reduction
 from ..experiments.rows import FAIL_ABOVE
 from ..experiments.runs import place
 from ..results import grids, records, tables
-from ..results.evidence import IMAGES
 from ..results.quantities import ERROR, FINAL_LOSS
 from ..results.statistics import learnt, summaries, summarise
 from ..results.verdicts import Comparison, claimed, verdict
 from . import figures
-from .results import plain_name, verdict_words
 
 
 def _markdown(*parts):
@@ -53,6 +52,13 @@ def result(table, row, tier, reduction=""):
     listed = grids.markdown(("setting", "test error, %", "n", "verdict"), settings) if settings else ""
     warning = f"**Not comparable with the paper's number.** {tables.note(table, tier).removeprefix('Percent. ')}"
     return _markdown(" ".join(lines), listed, "" if tier == "paper" else warning)
+
+
+def verdict_words(row, line):
+    """What a table's Line says of the row, with the baseline called that and not by its id."""
+    if row.baseline is None:
+        return line.verdict
+    return re.sub(rf"\b(than|near) {re.escape(row.baseline)}(?=:)", r"\1 the baseline", line.verdict)
 
 
 def recipe(runs):
@@ -163,7 +169,7 @@ class Curves:
         return {"text/html": html, "image/png": picture, "text/plain": alt}
 
     def _names(self):
-        return " and ".join(plain_name(summary.row, summary.variant) for summary in self.summaries)
+        return " and ".join(summary.row.plain_name(summary.variant) for summary in self.summaries)
 
     def csv(self):
         """Every point of the curves: table, row, seed, then the columns of a record's curve."""
@@ -192,10 +198,10 @@ def figure(name):
         )
         return _markdown(f"*{panel.title}*. {paper_sees} {why}")
     tier, reduction = drawn[0]
-    images = IMAGES[protocols.recipe(panel.compared()[0].recipe(), tier, reduction).dataset]
+    images = protocols.IMAGES[protocols.recipe(panel.compared()[0].recipe(), tier, reduction).dataset]
     title = f"{panel.title} ({tables.tier_words(tier, reduction)}: {images})"
     said = [
-        f"{plain_name(row)}: {verdict_words(row, tables.row_lines(row, tier, reduction)[-1])}"
+        f"{row.plain_name()}: {verdict_words(row, tables.row_lines(row, tier, reduction)[-1])}"
         for row in panel.compared()
     ]
     caption = f"{title}. {paper_sees} In test error, here: {'; '.join(said)}."
@@ -360,10 +366,10 @@ def _reading(table, start, tier, reduction):
     widths = [", ".join(map(str, each.network.widths)) for each in (ours, papers)]
     fitted = ", far from having fitted its training images" if ended > 5 else ""
     return (
-        f"**How to read the {tables.tier_words(tier, reduction)}.** Its runs take {IMAGES[ours.dataset]} and "
+        f"**How to read the {tables.tier_words(tier, reduction)}.** Its runs take {protocols.IMAGES[ours.dataset]} and "
         f"networks of {ours.network.depth} layers with {widths[0]} channels, for {ours.protocol.iterations:,} "
         f"iterations. The paper's have {widths[1]} channels and {papers.protocol.iterations:,} iterations on "
-        f"{IMAGES[papers.dataset]}. The baseline ends at a test error of {found}, and a training error of "
+        f"{protocols.IMAGES[papers.dataset]}. The baseline ends at a test error of {found}, and a training error of "
         f"{ended:.1f} %{fitted}; the paper's ends at a test error of {base.published} %. Such runs show which network "
         "is easier to train at the start, which is the paper's own argument for both of its claims. They do not show "
         "what a network gains by regularisation once it has fitted its images, nor whether one that trains slowly "

@@ -9,7 +9,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from ..errors import UsageError
-from . import notebooks, rowpages
+from . import notebooks
+from .book import rows
 
 BOOK = notebooks.ROOT / "book"
 BUILD = BOOK / "_build"
@@ -24,7 +25,7 @@ def build():
     Sphinx warns of a page only when it reads or writes it. A build that failed or was stopped is therefore not built
     upon, or its warnings would be forgotten: the next one starts anew.
     """
-    rowpages.write_all()
+    rows.write_all()
     if not FINISHED.exists():
         shutil.rmtree(BUILD, ignore_errors=True)
     _sphinx("html")

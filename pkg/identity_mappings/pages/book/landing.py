@@ -4,11 +4,12 @@ import base64
 import io
 from pathlib import Path
 
-from ..experiments import paper
-from ..experiments.protocols import TIERS, Reduction
-from ..results import evidence, grids, records
-from ..results.statistics import difference, summaries, summarise
-from . import diagrams, notebooks, pictures, plots, results
+from ...experiments import paper
+from ...experiments.protocols import TIERS, Reduction
+from ...results import grids, records
+from ...results.statistics import difference, summaries, summarise
+from .. import diagrams, notebooks, pictures, plots
+from . import evidence, tables
 
 PAPERS_BIAS = -6  # of the exclusive gate, section 3.1
 HALF = 50.0  # percent: between a net that has learned and one that guesses
@@ -46,13 +47,13 @@ def _of_the_pair():
     return (
         f"**With full pre-activation, ResNet-110 ends {abs(mean):.1f}{interval} points of test error "
         f"{'below' if mean < 0 else 'above'} the original unit** on {best.images} ([{best.scale}, n = {verdict.n}]"
-        f"({results.address(row)}); the paper: {results.papers_difference(row):+.2f} at full size)."
+        f"({tables.address(row)}); the paper: {tables.papers_difference(row):+.2f} at full size)."
     )
 
 
 def _of_the_shortcuts():
     """How many of Table 1's variants are as the paper says."""
-    found = results.points(1)
+    found = tables.points(1)
     worse = [verdict for row, _, _, verdict, *_ in found if row.claim in ("worse", "fails") and verdict.n > 1]
     if not any(verdict.word in ("seen", "contradicted") for verdict in worse):
         return ""
@@ -66,8 +67,8 @@ def _of_the_shortcuts():
 
 def chart():
     """A Picture of our own evidence: Table 1's differences where some are decided, else the search for a bias."""
-    decided = [verdict for *_, verdict, _, _ in results.points(1) if verdict.word in ("seen", "contradicted")]
-    return results.forest(1) if len(decided) > 1 else bias_search()
+    decided = [verdict for *_, verdict, _, _ in tables.points(1) if verdict.word in ("seen", "contradicted")]
+    return tables.forest(1) if len(decided) > 1 else bias_search()
 
 
 def bias_search():

@@ -2,20 +2,10 @@
 
 from dataclasses import dataclass
 
-from ..experiments import paper, studies
-from ..experiments.protocols import TIERS, Reduction, recipe
-from . import records, tables, verdicts
-from .statistics import Summary, difference, summaries
-
-# What the images of each data set are, in words that no reader takes for CIFAR.
-IMAGES = {
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "cifar10-16": "CIFAR-10 at 16x16 pixels",
-    "cifar100-16": "CIFAR-100 at 16x16 pixels",
-    "digits": "scikit-learn's digits",
-    "digit-pairs": "pairs of scikit-learn's digits",
-}
+from ...experiments import paper, studies
+from ...experiments.protocols import IMAGES, TIERS, Reduction, recipe
+from ...results import records, tables, verdicts
+from ...results.statistics import Summary, difference, summaries
 
 
 @dataclass(frozen=True)

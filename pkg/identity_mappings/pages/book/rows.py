@@ -8,10 +8,11 @@ import hashlib
 import os
 from pathlib import Path
 
-from ..experiments import paper
-from ..experiments.runs import Run, place, results_dir
-from ..results import evidence, grids
-from . import figures, notebooks, pictures, plots, published, results, show
+from ...experiments import paper
+from ...experiments.runs import Run, place, results_dir
+from ...results import grids
+from .. import figures, notebooks, pictures, plots, show
+from . import evidence, published, tables
 
 BOOK = notebooks.ROOT / "book"
 FOLDER = BOOK / "rows"
@@ -25,7 +26,7 @@ def write_all(folder=None, records=None):
         return
     kept = set()
     for row in (row for table in paper.TABLES for row in paper.rows(table)):
-        path = folder.parent / results.address(row)
+        path = folder.parent / tables.address(row)
         kept.add(path)
         text = page(row, path.parent, records)
         if not path.exists() or path.read_text() != text:
@@ -49,7 +50,7 @@ def page(row, folder, records=None):
     found = sorted(evidence.of_row(row, records), key=lambda each: each.written, reverse=True)
     parts = [
         "---\norphan: true\n---",
-        f"# Table {row.table}: {results.name(row)}",
+        f"# Table {row.table}: {row.name()}",
         f"[Table {row.table}](../../table-{row.table}.md) · {row.figure}",
         _stated(row),
     ]
@@ -66,15 +67,15 @@ def page(row, folder, records=None):
 
 def _stated(row):
     """What the paper prints of the row and says of it."""
-    said = f"The paper prints {results.published(row)}"
+    said = f"The paper prints {tables.published(row)}"
     if row.baseline is None:
         return f"{said}. Other rows are compared with this one." if _is_baseline(row) else f"{said}."
     (baseline,) = paper.rows(row.table, [row.baseline])
-    link = f"[{results.name(baseline)}](../../{results.address(baseline)})"
+    link = f"[{baseline.name()}](../../{tables.address(baseline)})"
     than = {"worse": "a worse result than", "better": "a better result than", "near": "about the result of"}
     if row.claim not in than:
-        return f"{said}, where its baseline, {link}, has {results.published(baseline)}."
-    return f"{said}: {than[row.claim]} its baseline, {link}, which has {results.published(baseline)}."
+        return f"{said}, where its baseline, {link}, has {tables.published(baseline)}."
+    return f"{said}: {than[row.claim]} its baseline, {link}, which has {tables.published(baseline)}."
 
 
 def _is_baseline(row):
@@ -84,7 +85,7 @@ def _is_baseline(row):
 def _tier(row, each, folder, records):
     """The section of one tier."""
     line = each.lines()[-1]
-    verdict = results.verdict_words(row, line)
+    verdict = show.verdict_words(row, line)
     baseline = each.baseline()
     yield f"## {each.scale[0].upper()}{each.scale[1:]}"
     yield (
@@ -111,7 +112,7 @@ def _curves(row, each, baseline):
     shown = [*([baseline] if baseline else []), *each.summaries]
     if missing := figures.sparse(shown):
         return f"The training curves are not drawn: the records have too few points ({missing})."
-    names = [results.plain_name(summary.row, summary.variant) for summary in shown]
+    names = [summary.row.plain_name(summary.variant) for summary in shown]
     drawing = pictures.Picture(
         plots.curves(shown),
         f"Training loss and test error by iteration of {' and '.join(names)}, {each.scale}.",
@@ -132,7 +133,7 @@ def _runs(each, folder, records):
             error = "none" if record["test_error"] is None else f"{record['test_error']:.2f}"
             lines.append(
                 (
-                    *([results.variant_name(summary)] if several else []),
+                    *([tables.variant_name(summary)] if several else []),
                     record["seed"],
                     error if record["status"] == "finished" else ended,
                     f"{record['device']}, {_threads(record)}{record['precision']}",

@@ -11,7 +11,7 @@ import subprocess
 from functools import lru_cache
 from urllib.parse import urlparse
 
-from .notebooks import ROOT
+from ..notebooks import ROOT
 
 BRANCH = "notebooks"  # to which the publishing workflow writes the notebooks that Colab opens
 

@@ -6,43 +6,20 @@ paper's words; their ids are in addresses and commands only.
 
 import re
 
-from ..experiments import paper
-from ..nets.counts import parameters
-from ..results import evidence, grids
-from . import pictures
+from ...experiments import paper
+from ...experiments.protocols import IMAGES
+from ...nets.counts import parameters
+from ...results import grids
+from .. import pictures
+from ..show import verdict_words
+from . import evidence
 
 NOT_RUN = "not run"
-
-
-def name(row, variant=""):
-    """A row in the paper's words, as Markdown: "exclusive gating (init $b_g = -6$)"; a variant by its own bias."""
-    words = row.case
-    if re.fullmatch(r"[\d.]+", row.on_shortcut) and row.baseline:
-        words += f", {row.on_shortcut} on the shortcut and {row.on_residual} on F"
-    remark = re.sub(r"^bias-", "init b_g = -", variant).replace("= -0", "= 0") or row.remark.replace(
-        "This is", "this is"
-    )
-    remark = re.sub(
-        r"b_g = (-?\d+)( to (-\d+))?", lambda m: f"$b_g = {m[1]}$" + (f" to ${m[3]}$" if m[3] else ""), remark
-    )
-    return words + (f" ({remark})" if remark else "")
-
-
-def plain_name(row, variant=""):
-    """The same where no Markdown is read: titles of tabs, texts for the blind."""
-    return name(row, variant).replace("$", "")
 
 
 def address(row):
     """A row's page, relative to the book's folder."""
     return f"rows/table-{row.table}/{row.id}.md"
-
-
-def verdict_words(row, line):
-    """What a table's Line says of the row, with the baseline called that and not by its id."""
-    if row.baseline is None:
-        return line.verdict
-    return re.sub(rf"\b(than|near) {re.escape(row.baseline)}(?=:)", r"\1 the baseline", line.verdict)
 
 
 # --- the table of a page
@@ -78,9 +55,9 @@ def _main(number, rows, found, with_tier):
     lines = []
     for row in rows:
         ran = found[row.id]
-        about = {"case": name(row), "Fig.": row.figure.removeprefix("Fig. "), "the paper": row.published}
+        about = {"case": row.name(), "Fig.": row.figure.removeprefix("Fig. "), "the paper": row.published}
         if number == 4:
-            about = {"case": _without_data(row), "data": evidence.IMAGES[row.dataset], "parameters": _millions(row)}
+            about = {"case": _without_data(row), "data": IMAGES[row.dataset], "parameters": _millions(row)}
             about |= {"the paper": row.published}
         for place, line in enumerate(_summary_first(ran.lines()) if ran else [None]):
             several = place > 0  # one of the recipes that the row sums up
@@ -96,7 +73,7 @@ def _main(number, rows, found, with_tier):
             )
     if number == 4:
         lines += [
-            {"case": f"{each.method}, quoted", "data": evidence.IMAGES[each.dataset], "the paper": f"{each.error:.2f}"}
+            {"case": f"{each.method}, quoted", "data": IMAGES[each.dataset], "the paper": f"{each.error:.2f}"}
             for each in paper.CITED
         ]
         lines.sort(key=lambda line: (line["data"] != "CIFAR-10", -float(str(line["the paper"]).split()[0])))
@@ -114,7 +91,7 @@ def _summary_first(lines):
 
 def _variant(row, variant):
     """One of a row's recipes, by what sets it apart: "init $b_g = -3$"."""
-    return name(row, variant).removeprefix(f"{row.case} ").strip("()")
+    return row.name(variant).removeprefix(f"{row.case} ").strip("()")
 
 
 def variant_name(summary):
@@ -123,7 +100,7 @@ def variant_name(summary):
 
 
 def _without_data(row):
-    return name(row).partition(", ")[2]
+    return row.name().partition(", ")[2]
 
 
 def _millions(row):
@@ -153,7 +130,7 @@ def _others(rows, found, results):
 
 def _on(one):
     """A row's name with the images that it was really trained on."""
-    return name(one.row).replace(evidence.IMAGES[one.row.dataset] + ",", f"{one.images},")
+    return one.row.name().replace(IMAGES[one.row.dataset] + ",", f"{one.images},")
 
 
 def _table(caption, header, lines, fence=":::"):
@@ -239,7 +216,7 @@ def forest(number, results=None):
 
 
 def _label(row, summary):
-    words = name(row, summary.variant).replace("constant scaling", "scaling").replace(" and ", ", ")
+    words = row.name(summary.variant).replace("constant scaling", "scaling").replace(" and ", ", ")
     words = re.sub(r" on the shortcut| on F|init ", "", words).replace("full pre-activation", "full pre-act.")
     return words.replace("this is a plain net", "plain net")
 
@@ -248,7 +225,7 @@ def _in_words(found):
     said = []
     for row, _, summary, verdict, mean, half in found:
         about = f"{mean:+.1f}" + (f" ± {half:.1f}" if half is not None else ", one run")
-        said.append(f"{plain_name(row, summary.variant)}: {about} points, {verdict.word}")
+        said.append(f"{row.plain_name(summary.variant)}: {about} points, {verdict.word}")
     return f"Differences of test error to the baseline: {'; '.join(said)}."
 
 
@@ -264,7 +241,7 @@ def _caption(found):
 def _numbers(found):
     header = ("row", "tier", "pairs", "difference", "half of the 95 % interval", "verdict", "the paper's difference")
     lines = [
-        (plain_name(row, summary.variant), ran.scale, verdict.n, f"{mean:.3f}", "" if half is None else f"{half:.3f}",
+        (row.plain_name(summary.variant), ran.scale, verdict.n, f"{mean:.3f}", "" if half is None else f"{half:.3f}",
          verdict.word, papers_difference(row))
         for row, ran, summary, verdict, mean, half in found
     ]  # fmt: skip
@@ -286,13 +263,13 @@ def seen(number, *ids, results=None):
     for row in paper.rows(number, ids):
         ran = evidence.best(row, results)
         if ran is None:
-            lines.append(f"- {name(row)}: the paper has {published(row)}; not run here.")
+            lines.append(f"- {row.name()}: the paper has {published(row)}; not run here.")
             continue
         line = ran.lines()[-1]
         words = verdict_words(row, line)
         word = next((word for word in MEANS if f": {word}" in words), "")
         lines.append(
-            f"- {name(row)}: the paper has {published(row)}; here [{line.error} %]({address(row)}), n = {line.n}, "
+            f"- {row.name()}: the paper has {published(row)}; here [{line.error} %]({address(row)}), n = {line.n}, "
             f"{ran.scale}" + (f"; {words}." if words else ".") + (f" {MEANS[word]}" if word else "")
         )
     return _markdown("\n".join(lines))
