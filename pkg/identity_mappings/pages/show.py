@@ -352,7 +352,7 @@ def reading(table, start=""):
     """
     claims = [row for row in paper.rows(table) if row.claim and row.id.startswith(start)]
     nearest = dict.fromkeys(setting for row in claims if (setting := tables.nearest(row)))
-    return _markdown(*(_reading(table, start, *setting) for setting in nearest))
+    return _markdown(*(_reading(table, start, *setting) for setting in nearest)) if nearest else None
 
 
 def _reading(table, start, tier, reduction):

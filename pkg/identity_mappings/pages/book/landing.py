@@ -12,6 +12,10 @@ from .. import diagrams, notebooks, pictures, plots
 from . import evidence, tables
 
 PAPERS_BIAS = -6  # of the exclusive gate, section 3.1
+FALLBACK = (
+    "**Leave the way from unit to unit alone, and a thousand layers train.** Here the paper's equations are checked in "
+    "numbers, its units are drawn by the code that builds them, and its tables are trained again."
+)
 HALF = 50.0  # percent: between a net that has learned and one that guesses
 SEARCHED = {"smoke": "On scikit-learn's digits", "pocket": "On CIFAR-10 at 16x16 pixels"}
 SEARCHED |= dict.fromkeys(("quick", "paper"), "On CIFAR-10")
@@ -31,7 +35,7 @@ def pair():
 def result():
     """The result in one sentence or two, from the best evidence that there is of Table 2's pair and of Table 1."""
     said = [sentence for sentence in (_of_the_pair(), _of_the_shortcuts()) if sentence]
-    return _markdown(" ".join(said) or "No two runs of a row at the paper's depth have learned here yet.")
+    return _markdown(" ".join(said) or FALLBACK)
 
 
 def _of_the_pair():
@@ -68,7 +72,9 @@ def _of_the_shortcuts():
 def chart():
     """A Picture of our own evidence: Table 1's differences where some are decided, else the search for a bias."""
     decided = [verdict for *_, verdict, _, _ in tables.points(1) if verdict.word in ("seen", "contradicted")]
-    return tables.forest(1) if len(decided) > 1 else bias_search()
+    picture = tables.forest(1) if len(decided) > 1 else bias_search()
+    picture.figure.set_size_inches(5.4, picture.figure.get_figheight())  # it stands beside the pair of units
+    return picture
 
 
 def bias_search():

@@ -40,7 +40,7 @@ def write_all(folder=None, records=None):
 
 def _inputs(records):
     """A hash of what the pages are made from: library, records, and who publishes them."""
-    files = [*sorted(Path(__file__).parents[1].rglob("*.py")), *sorted((records or results_dir()).rglob("*.json"))]
+    files = [*sorted(Path(__file__).parents[2].rglob("*.py")), *sorted((records or results_dir()).rglob("*.json"))]
     parts = [str(path).encode() + path.read_bytes() for path in files]
     return hashlib.sha256(b"".join([published.repository().encode(), *parts])).hexdigest()
 
