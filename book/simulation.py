@@ -11,7 +11,7 @@ from identity_mappings.results import grids
 from identity_mappings.results.verdicts import FAILED_RUNS, NEARNESS, Outcome, judge
 
 LEVEL, GUESS = 50.0, 90.0  # percent: where the baseline ends, and a guess among ten classes
-REPEATS = 4000
+REPEATS = 2000
 RUNS = (2, 3, 4, 5)
 SPREADS = (0.5, 1.0, 2.0)  # points, of the differences of two runs of one seed
 
@@ -45,7 +45,7 @@ def wrong_after_a_second_look(few, more, spread, repeats=REPEATS):
     return 100 * wrong / repeats
 
 
-def wrong_in_a_table(comparisons, n, spread, repeats=REPEATS // 4):
+def wrong_in_a_table(comparisons, n, spread, repeats=REPEATS // 2):
     """Percent of tables with a wrong word where no row differs from the baseline that all are compared with."""
     random, each, wrong = numpy.random.default_rng(0), spread / 2**0.5, 0
     for _ in range(repeats):
@@ -107,7 +107,7 @@ def many(repeats=REPEATS):
         ("one comparison, three runs", f"{alone['seen'] + alone['contradicted']:.1f} %"),
         ("one comparison, three runs, and five where three do not decide", f"{twice:.1f} %"),
         *(
-            (f"a table of {k} comparisons, three runs", f"{wrong_in_a_table(k, 3, 1.0, repeats // 4):.0f} %")
+            (f"a table of {k} comparisons, three runs", f"{wrong_in_a_table(k, 3, 1.0, repeats // 2):.0f} %")
             for k in (4, 10)
         ),
     ]
@@ -115,4 +115,4 @@ def many(repeats=REPEATS):
 
 
 def _in_a_table(comparisons, repeats):
-    return wrong_in_a_table(comparisons, FAILED_RUNS, 1.0, repeats // 4)
+    return wrong_in_a_table(comparisons, FAILED_RUNS, 1.0, repeats // 2)

@@ -1,5 +1,6 @@
 """The repository agrees with itself: requirements, CI and README, notebook pairs, committed records."""
 
+import html
 import json
 import re
 import tomllib
@@ -11,7 +12,7 @@ import pytest
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import Run
-from identity_mappings.results import tables
+from identity_mappings.pages import readme
 from identity_mappings.results.records import recipe_hash
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,9 +34,17 @@ def test_environment_and_pyproject_ask_for_the_same():
     assert listed == wanted
 
 
-def test_readme_results_are_those_of_the_records():
+def test_readme_says_what_the_records_say():
+    """`invoke readme` would change nothing: not its blocks, nor what its pictures show."""
     text = (ROOT / "README.md").read_text()
-    assert tables.into_readme(text, ROOT / "results") == text
+    assert readme.written(text, ROOT / "results") == text
+    shown = html.escape(readme.picture(ROOT / "results").alt)
+    for name in readme.PAPERS:
+        assert shown in readme.picture_path(ROOT, name).read_text()
+
+
+def test_readme_is_two_screens():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 110
 
 
 @pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)

@@ -65,8 +65,8 @@ QUICK = CIFAR.shortened(6_400)
 # shifts ResNet-164 is left at 15 % where without them it reaches 4 % in the same 300 iterations.
 SMOKE = replace(CIFAR.shortened(600, warmup=20), batch=64, pad=0, flip=False)
 
-# CIFAR at 16x16, where four pixels of padding are two; a twenty-fifth of the paper's schedule, a quarter of an hour of a
-# CPU core at 110 layers. The warm-up ends as [1]'s does, where the training error falls below 80 %: after about 400
+# CIFAR at 16x16, where four pixels of padding are two; a 25th of the paper's schedule, a quarter of an hour of a CPU
+# core at 110 layers. The warm-up ends as [1]'s does, where the training error falls below 80 %: after about 400
 # iterations in [1], after 100 here. The book's page on this tier tells what else was tried.
 POCKET = replace(CIFAR.shortened(2_560, warmup=100), pad=2)
 

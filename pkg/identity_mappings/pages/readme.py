@@ -6,6 +6,7 @@ picture, once for light paper and once for dark. What each row gave is on the bo
 
 import re
 from pathlib import Path
+from textwrap import fill
 
 from ..experiments import paper
 from ..experiments.protocols import TIERS
@@ -54,9 +55,10 @@ def protocol(results=None):
     rows = [row for table in paper.TABLES for row in paper.rows(table)]
     run = sum(all(each.n for each in summaries(row, "paper", results=results)) for row in rows)
     run = "no row" if not run else f"{run} of the {len(rows)} rows"
-    return (
+    return fill(
         f"**The paper's own protocol has been run for {run} of its Tables 1 to 4**, and for nothing on ImageNet. What "
-        "is here so far comes from smaller tiers, which compare the paper's networks with each other at less cost."
+        "is here so far comes from smaller tiers, which compare the paper's networks with each other at less cost.",
+        120,
     )
 
 
@@ -104,7 +106,7 @@ def _covered(rows, tier, results):
     run = [n for n in counts if n]
     if not run:
         cut = any(records.reductions(row, tier, results) for row in rows)
-        return "some, cut down" if cut else "not run"
+        return "cut down only" if cut else "not run"
     n = f"n = {run[0]}" if min(run) == max(run) else f"n = {min(run)} to {max(run)}"
     return f"{len(run)}, {n}"
 

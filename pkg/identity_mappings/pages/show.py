@@ -369,7 +369,7 @@ def _reading(table, start, tier, reduction):
         f"**How to read the {tables.tier_words(tier, reduction)}.** Its runs take {protocols.IMAGES[ours.dataset]} and "
         f"networks of {ours.network.depth} layers with {widths[0]} channels, for {ours.protocol.iterations:,} "
         f"iterations. The paper's have {widths[1]} channels and {papers.protocol.iterations:,} iterations on "
-        f"{protocols.IMAGES[papers.dataset]}. The baseline ends at a test error of {found}, and a training error of "
+        f"{protocols.IMAGES[papers.dataset]}. The baseline ends at a test error of {found.median:.2f} % and a training error of "
         f"{ended:.1f} %{fitted}; the paper's ends at a test error of {base.published} %. Such runs show which network "
         "is easier to train at the start, which is the paper's own argument for both of its claims. They do not show "
         "what a network gains by regularisation once it has fitted its images, nor whether one that trains slowly "

@@ -46,8 +46,8 @@ class Outcome:
 class Verdict:
     """What runs say of a claim.
 
-    word: one of WORDS, or beside the paper's number one of "consistent", "differs" and "underpowered". n: pairs of runs,
-    of the comparison with the fewest. why: what the word rests on, as a reader is told it.
+    word: one of WORDS, or beside the paper's number "consistent", "differs" or "underpowered". n: pairs of runs, of the
+    comparison with the fewest. why: what the word rests on, as a reader is told it.
     """
 
     word: str

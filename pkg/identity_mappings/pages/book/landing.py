@@ -13,8 +13,8 @@ from . import evidence, tables
 
 PAPERS_BIAS = -6  # of the exclusive gate, section 3.1
 FALLBACK = (
-    "**The paper's claim: leave the way from unit to unit alone, and a thousand layers train.** Here the paper's equations are checked in "
-    "numbers, its units are drawn by the code that builds them, and its tables are trained again."
+    "**The paper's claim: leave the way from unit to unit alone, and a thousand layers train.** Here its equations are "
+    "checked in numbers, its units are drawn by the code that builds them, and its tables are trained again."
 )
 HALF = 50.0  # percent: between a net that has learned and one that guesses
 SEARCHED = {"smoke": "On scikit-learn's digits", "pocket": "On CIFAR-10 at 16x16 pixels"}
