@@ -44,7 +44,7 @@ def papers_numbers():
 
 def prose(text):
     """A page without its front matter and without the cells, whose numbers are computed."""
-    text = text.split("---", 2)[2]
+    text = text.split("---", 2)[2] if text.startswith("---") else text
     return re.sub(r"```\{code-cell\}.*?```", "", text, flags=re.S)
 
 
