@@ -141,8 +141,8 @@ def search(summaries, title):
     said = ", ".join(
         f"{bias}: {median:.1f}" for bias, median in zip(biases, medians, strict=True) if median is not None
     )
-    caption = f"""{title}. Each dot is a fold, the line their median. The upright axis is logarithmic above one percent. A
-    net that does not train stays at the error of a guess, nine in ten."""
+    caption = f"""{title}. Each dot is a fold, the line their median. The upright axis is logarithmic above one percent.
+    A net that does not train stays at the error of a guess, nine in ten."""
     return pictures.Picture(drawing, f"{title}. Median in percent by bias: {said}.", data, "gate-bias", caption)
 
 
