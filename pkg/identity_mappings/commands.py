@@ -12,7 +12,7 @@ from .experiments import paper, runs, studies
 from .experiments.protocols import TIERS, Reduction
 from .progress import listener
 from .results import costs, grids, records, tables
-from .training import train_all
+from .training import loop, train_all
 from .training.loop import PRECISIONS, be_exact, choose, device_name, resolve_device
 from .weights import evaluation, foreign
 from .weights import files as weights_files
@@ -191,7 +191,9 @@ def bench(
 
 def left(planned_runs, device, precision):
     """What is left of planned runs, and about how long it takes on this machine."""
-    return costs.left(planned_runs, device_name(device), precision)
+    return costs.left(
+        planned_runs, device_name(device), precision, timed=lambda run: loop.timed(run, device, precision)
+    )
 
 
 def status(table=None):

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 
 from identity_mappings import commands
 from identity_mappings.data import SIZES
@@ -11,6 +12,7 @@ from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import plan
 from identity_mappings.nets.counts import count
 from identity_mappings.results import costs, records
+from identity_mappings.training.loop import timed as timed_iteration
 
 CUT = Reduction(depth=8, iterations=100)
 
@@ -62,7 +64,17 @@ def test_what_is_left(timed):
     )
     unknown = costs.left(runs, "a GPU", "fp32", folder)
     assert unknown.startswith("left to train: 3 of 4 runs; how long they take is not known")
+    now = costs.left(runs, "a GPU", "fp32", folder, timed=lambda run: 36.0)  # a hundred iterations: an hour
+    assert now.startswith("left to train: 3 of 4 runs, about 3.0 hours of a GPU in fp32")
+    assert "estimated 3 by a few iterations of scaling-0.5-0.5 timed just now, evaluations left out" in now
     assert costs.left(runs[:1], "a CPU", "fp32", folder) == "nothing is left to train"
+
+
+def test_an_iteration_is_timed_without_a_trace(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("IDENTITY_MAPPINGS_RESULTS", str(tmp_path))
+    random = torch.get_rng_state()
+    assert 0 < timed_iteration(run, seconds=0.05) < 10
+    assert not any(tmp_path.rglob("*")) and torch.equal(torch.get_rng_state(), random)
 
 
 def test_status_counts_the_runs_of_each_row_and_tier(timed, outcome, put, tmp_path, monkeypatch, capsys):

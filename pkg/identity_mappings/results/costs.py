@@ -151,22 +151,43 @@ def estimate(run, device, precision, known):
     return None, None
 
 
-def left(planned, device, precision, results=None):
-    """What is left to train of planned runs, and about how long it takes on a device of that name, in one sentence."""
+def left(planned, device, precision, results=None, timed=None):
+    """What is left to train of planned runs, and about how long it takes on a device of that name, in one sentence.
+
+    timed(run): the device seconds of an iteration, measured now; asked for one run where no record is of the device.
+    """
     todo = [run for run in planned if records.peek(run, results) is None]
     if not todo:
         return "nothing is left to train"
-    known = costs(results)
-    found = [estimate(run, device, precision, known) for run in todo]
-    seconds = [each for each, _ in found if each is not None]
+    found = _estimates(todo, device, precision, costs(results))
     said = f"left to train: {len(todo)} of {len(planned)} runs"
-    if not seconds:
-        return f"{said}; how long they take is not known: no finished run here is of {device} in {precision}"
-    sources = [f"{len(of)} by {name}" for name in SOURCES if (of := [1 for _, source in found if source == name])]
+    if not found:
+        if timed is None:
+            return f"{said}; how long they take is not known: no finished run here is of {device} in {precision}"
+        known = [_of_iterations(todo[0], device, precision, timed(todo[0]))]
+        now = f"{len(todo)} by a few iterations of {todo[0].row.id} timed just now, evaluations left out"
+        found = {now: [seconds for each in _estimates(todo, device, precision, known).values() for seconds in each]}
+    total = sum(sum(seconds) for seconds in found.values())
+    sources = ", ".join(f"{len(seconds)} by {name}" if name in SOURCES else name for name, seconds in found.items())
     return (
-        f"{said}, about {duration(sum(seconds))} of {device} in {precision}, a CPU's cores added up; "
-        f"estimated {', '.join(sources)}, in proportion to multiply-adds; a stopped run counts as a whole one"
+        f"{said}, about {duration(total)} of {device} in {precision}, a CPU's cores added up; "
+        f"estimated {sources}, in proportion to multiply-adds; a stopped run counts as a whole one"
     )
+
+
+def _estimates(todo, device, precision, known):
+    """{source: the seconds of the runs that it gives}; empty where nothing known is of the device."""
+    each = [estimate(run, device, precision, known) for run in todo]
+    found = {name: [seconds for seconds, source in each if source == name] for name in SOURCES}
+    return {name: seconds for name, seconds in found.items() if seconds}
+
+
+def _of_iterations(run, device, precision, each):
+    """The Cost of a run whose iterations take so many device seconds each."""
+    recipe, protocol = run.recipe, run.recipe.protocol
+    adds = count(recipe.network, SIZES[recipe.dataset]).macs
+    about = run.row, run.tier, run.reduction, device, precision, 0
+    return Cost(*about, each * protocol.iterations, protocol.iterations, adds, protocol.batch)
 
 
 def duration(seconds):

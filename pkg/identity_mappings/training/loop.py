@@ -71,6 +71,24 @@ def train(run, report=nothing, should_stop=never, **how):
                 return end.value
 
 
+def timed(run, device="cpu", precision="fp32", seconds=3.0):
+    """Device seconds of one iteration of a run on this machine, from its first ones; nothing of them is kept.
+
+    seconds: for about how long. Evaluations, which the whole run has too, are left out.
+    """
+    with process_kept(), stream(device):
+        be_exact(device)
+        state = State(run.recipe, run.seed, device, precision)
+        state.speed_up(nothing)
+        state.step()  # the first makes what all others use
+        clock, until = Clock(state), time.monotonic() + seconds
+        while state.iteration == 1 or (time.monotonic() < until and not state.finished):
+            state.step()
+        float(state.on_device.loss_sum)  # a GPU has ended only now
+        clock.read()
+        return state.device_seconds / (state.iteration - 1)
+
+
 @contextmanager
 def process_kept():
     """Puts back at its end what training changes of the process: the number of threads, and torch's random stream."""
