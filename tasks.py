@@ -18,11 +18,12 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE / "pkg"), os.e
 
 from identity_mappings import commands  # noqa: E402
 from identity_mappings.__main__ import guarded  # noqa: E402
-from identity_mappings.errors import UsageError  # noqa: E402
+from identity_mappings.errors import UsageError, choose  # noqa: E402
 from identity_mappings.experiments import paper  # noqa: E402
 from identity_mappings.experiments.protocols import TIERS, Reduction  # noqa: E402
 from identity_mappings.pages import notebooks, site  # noqa: E402
 from identity_mappings.results import tables  # noqa: E402
+from identity_mappings.training.step import PRECISIONS  # noqa: E402
 
 ROW = "a row's id, as `invoke status` lists them; may be repeated; default: all rows of the table"
 TIER = "; ".join(f"{tier}: {words}" for tier, words in TIERS.items()) + "; default: smoke, on CUDA quick"
@@ -78,7 +79,7 @@ def reproduce(
     """
 
     def action():
-        commands.choose(precision, commands.PRECISIONS, "precision")
+        choose(precision, PRECISIONS, "precision")
         cut = Reduction(depth or None, iterations or None, width or None)
         runs, chosen_device, chosen_tier, reduction = commands.planned(table, row, tier, count(seeds), cut, device)
         if dry_run:

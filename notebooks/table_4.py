@@ -34,11 +34,11 @@ from identity_mappings.pages import show
 table = 4
 # Another row: `cifar100-1001-pre-activation`; `invoke status` lists all.
 row = "cifar10-1001-pre-activation"
-# smoke: digits, on a CPU. quick: CIFAR, a tenth of the schedule. paper: all.
+# smoke: digits, on a CPU. pocket: CIFAR at 16x16, on a CPU. quick: CIFAR, a tenth of the schedule. paper: all.
 tier = "smoke"
 # A number of seeds, or a list of them. 5 for a median like the paper's.
 seeds = 1
-# "iterations-100" or "depth-20" cuts the smoke and quick tiers further.
+# "iterations-100" or "depth-20" cuts any tier but the paper's further.
 reduction = ""
 
 # %% [markdown]

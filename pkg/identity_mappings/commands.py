@@ -7,15 +7,17 @@ import filelock
 
 from . import data as datasets
 from .data import cifar
-from .errors import UsageError
+from .errors import UsageError, choose
 from .experiments import paper, runs, studies
 from .experiments.protocols import TIERS, Reduction
+from .hardware import be_exact, device_name, resolve_device
 from .progress import listener
 from .results import costs, grids, records, tables
 from .training import loop, train_all
-from .training.loop import PRECISIONS, be_exact, choose, device_name, resolve_device
+from .training.step import PRECISIONS
 from .weights import evaluation, foreign
 from .weights import files as weights_files
+from .weights.reading import sha256
 
 
 def default_tier(device):
@@ -43,7 +45,32 @@ def planned(table, row=(), tier=None, seeds=None, reduction=Reduction(), device=
     return runs.plan(rows, tier, seeds, reduction), device, tier, reduction
 
 
-def train(
+def train(table, row=(), weights=False, **asked):
+    """Train what has no record yet, with progress, then print the rows. Raises UsageError if a run was refused.
+
+    weights: keep each run's weights as seed-k.safetensors beside its record. asked: the rest of `trained`'s arguments.
+    """
+    planned_runs, outcomes, tier, reduction = trained(table, row, weights=weights, **asked)
+    print(tables.text(paper.named(table), tier, reduction, row))
+    for run in planned_runs if weights else ():
+        if run.weights_path().exists():
+            print(f"weights: {run.weights_path()}")
+    raise_refused(outcomes)
+
+
+def watch(table, row=(), **asked):
+    """Train runs that nobody has watched yet, measure their units on the way, and say where the records are.
+
+    asked: the rest of `trained`'s arguments.
+    """
+    planned_runs, outcomes, *_ = trained(table, row, watched=True, **asked)
+    for run in planned_runs:
+        if run.record_path().exists():
+            print(f"watched: {run.record_path()}")
+    raise_refused(outcomes)
+
+
+def trained(
     table,
     row=(),
     tier=None,
@@ -54,45 +81,15 @@ def train(
     device="auto",
     precision="fp32",
     weights=False,
+    watched=False,
 ):
-    """Train what has no record yet, with progress, then print the rows. Raises UsageError if a run was refused.
-
-    weights: keep each run's weights as seed-k.safetensors beside its record.
-    """
+    """(runs, {run: its outcome}, tier, reduction): what a command plans, once it is trained."""
     choose(precision, PRECISIONS, "precision")
     cut = Reduction(depth, iterations, width)
     planned_runs, device, tier, reduction = planned(table, row, tier, tuple(seed) or None, cut, device)
+    planned_runs = [replace(run, watched=watched) for run in planned_runs]
     name_kept(planned_runs, precision)
-    outcomes = train_runs(planned_runs, device, precision, weights)
-    print(tables.text(paper.named(table), tier, reduction, row))
-    for run in planned_runs if weights else ():
-        if run.weights_path().exists():
-            print(f"weights: {run.weights_path()}")
-    raise_refused(outcomes)
-
-
-def watch(
-    table,
-    row=(),
-    tier=None,
-    seed=(),
-    depth=None,
-    iterations=None,
-    width=None,
-    device="auto",
-    precision="fp32",
-):
-    """Train runs that nobody has watched yet, measure their units on the way, and say where the records are."""
-    choose(precision, PRECISIONS, "precision")
-    cut = Reduction(depth, iterations, width)
-    planned_runs, device, _, _ = planned(table, row, tier, tuple(seed) or None, cut, device)
-    planned_runs = [replace(run, watched=True) for run in planned_runs]
-    name_kept(planned_runs, precision)
-    outcomes = train_runs(planned_runs, device, precision)
-    for run in planned_runs:
-        if run.record_path().exists():
-            print(f"watched: {run.record_path()}")
-    raise_refused(outcomes)
+    return planned_runs, train_runs(planned_runs, device, precision, weights), tier, reduction
 
 
 def train_runs(planned_runs, device, precision, weights=False):
@@ -132,11 +129,14 @@ def evaluate(
     batch=evaluation.BATCH,
     device="auto",
     precision=None,
+    mean=None,
+    std=None,
 ):
     """Print a network's error on a data set's test images, and how it was taken.
 
     weights: a file of this library, or with `layout` another repository's checkpoint. dataset, precision: default those
-    of the weights. data: the folder of CIFAR's files or of images by class; default: the data folder.
+    of the weights. data: the folder of CIFAR's files or of images by class; default: the data folder. mean, std: of
+    each channel, of values from 0 to 1, to normalise by; default: as the weights or their layout say.
     """
     device = resolve_device(device)
     if batch < 1:
@@ -147,6 +147,9 @@ def evaluate(
         choices = {"branch": branch} if branch else {}
         network, about = foreign.load(weights, layout, depth, dataset, **choices)
     images, record = about["images"], about["record"] or {}
+    if mean or std:
+        images = {"dataset": (images or {}).get("dataset"), "mean": mean, "std": std}
+        weights_files.check_images(images, network.spec.channels)
     dataset = choose(dataset or (images or {}).get("dataset"), evaluation.DATASETS, "dataset")
     precision = choose(precision or record.get("precision", "fp32"), PRECISIONS, "precision")
     be_exact(device)
@@ -160,6 +163,7 @@ def evaluate(
     score = evaluation.score(network, batches, device, precision)
     print(score)
     print(f"{network.spec} on {where}; normalised by {words}; {device_name(device)}, {precision}")
+    print(f"{weights}: SHA-256 {sha256(weights)}")
 
 
 def table(table, tier=None, depth=None, iterations=None, width=None):

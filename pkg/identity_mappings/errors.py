@@ -14,3 +14,13 @@ def choose(given, valid, what):
         return given
     ranked = sorted(valid, key=lambda name: -SequenceMatcher(None, name, str(given)).ratio())  # stable in ties
     raise UsageError(f"{what} must be one of: {', '.join(ranked)}; got {given!r}")
+
+
+def is_number(value):
+    """Whether a value that may be anything is a finite number, of float32's range."""
+    return type(value) in (int, float) and -1e38 < value < 1e38
+
+
+def first_line(error):
+    """What another library's error says, as part of a line of ours."""
+    return str(error).partition("\n")[0] or repr(error)

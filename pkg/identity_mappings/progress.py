@@ -1,4 +1,4 @@
-"""What a person sees while runs train: a bar a run on a terminal, a line an epoch elsewhere, and the time left."""
+"""What a person sees while runs train: a bar per run on a terminal, a line per point of its curve elsewhere."""
 
 import sys
 

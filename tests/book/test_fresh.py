@@ -202,6 +202,14 @@ def test_a_notebook_is_executed_once(executed):
     assert [executed(), executed()] == [1, 0]
 
 
+@pytest.mark.parametrize("spoil", [lambda b: b[:-5], lambda b: b"", lambda b: b"[]", lambda b: b"\xff" + b])
+def test_a_copy_that_cannot_be_read_is_made_anew(executed, tmp_path, spoil):
+    executed()
+    (copy,) = (tmp_path / "runs").rglob("*.ipynb")
+    copy.write_bytes(spoil(copy.read_bytes()))
+    assert [executed(), executed()] == [1, 0]
+
+
 def test_a_notebook_follows_its_record_however_old(executed, outcome):
     executed()
     run = Run(ROW, "", "quick", 0, CUT)

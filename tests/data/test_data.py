@@ -1,6 +1,10 @@
 """The data sets: the digits as they ship, an order that does not depend on the source, and files that are not right."""
 
+import io
 import os
+import pickle
+import tracemalloc
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +12,7 @@ import numpy as np
 import pytest
 
 from identity_mappings import UsageError
-from identity_mappings.data import Dataset, load
+from identity_mappings.data import Dataset, cifar, load
 
 REAL = Path(os.environ.get("IDENTITY_MAPPINGS_DATA", "")) / "cifar10.npz"
 
@@ -115,18 +119,31 @@ def without_labels(path):
     np.savez(path, x_train=np.zeros(3), x_test=np.zeros(3))
 
 
-def flipped_inside(path):
-    """The zip's directory is whole, but the compressed bytes of an array are not."""
-    np.savez_compressed(path, **{key: np.arange(4_000) for key in ("x_train", "y_train", "x_test", "y_test")})
-    content = bytearray(path.read_bytes())
-    middle = content.index(b"x_train.npy") + 200
-    content[middle : middle + 64] = bytes(64)
-    path.write_bytes(content)
+def members(path, content):
+    """An archive of raw members, each with that content."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for key in ("x_train", "y_train", "x_test", "y_test"):
+            archive.writestr(f"{key}.npy", content)
 
 
-def of_objects(path):
-    """Pickled objects, which are never loaded: a pickle may run code."""
-    np.savez(path, **{key: np.array([{}], dtype=object) for key in ("x_train", "y_train", "x_test", "y_test")})
+def a_pickle(path):
+    """NumPy would give such a member as bytes, or load it where it is told to: a pickle may run code."""
+    members(path, pickle.dumps([1, 2, 3]))
+
+
+def a_header_of_words(path):
+    members(path, b"\x93NUMPY\x01\x00\x10\x00{'descr': 'what'}")
+
+
+def a_header_of_another_version(path):
+    members(path, b"\x93NUMPY\x09\x00\x10\x00{'descr': 'what'}")
+
+
+def head(descr, shape):
+    """The beginning of an array's file, before its values."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+    return file.getvalue()
 
 
 def a_single_array(path):
@@ -134,13 +151,82 @@ def a_single_array(path):
         np.save(file, np.zeros(3))
 
 
-DAMAGES = [not_a_zip, cut_short, empty, without_labels, flipped_inside, of_objects, a_single_array]
+DAMAGES = [
+    not_a_zip,
+    cut_short,
+    empty,
+    without_labels,
+    a_single_array,
+    a_pickle,
+    a_header_of_words,
+    a_header_of_another_version,
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_npz(folder, damage):
     damage(folder / "cifar10.npz")
     with pytest.raises(UsageError, match="cifar10.npz must be an NPZ with x_train.*invoke data --dataset cifar10"):
+        load("cifar10")
+
+
+@pytest.mark.parametrize(
+    "key, array, got",
+    [
+        ("y_train", np.zeros(10), r"\(10,\) float64"),
+        ("y_test", np.zeros(10, complex), r"\(10,\) complex128"),
+        ("y_train", np.zeros(10, bool), r"\(10,\) bool"),
+        ("y_train", np.array([{}] * 10), r"\(10,\) object"),
+        ("y_test", np.zeros((10, 1), np.int64), r"\(10, 1\) int64"),
+        ("x_train", np.zeros((10, 32, 32, 3)), r"\(10, 32, 32, 3\) float64"),
+    ],
+)
+def test_arrays_of_another_type(folder, monkeypatch, key, array, got):
+    monkeypatch.setattr(cifar, "COUNTS", {"train": 10, "test": 10})
+    np.savez(folder / "cifar10.npz", **arrays() | {key: array})
+    with pytest.raises(UsageError, match=f"with a label each, a whole number; got .*{got}.*: delete it and run"):
+        load("cifar10")
+
+
+def test_no_memory_is_taken_before_an_array_is_known_to_be_ours(folder):
+    """A header may promise anything; NumPy takes the memory before it looks whether the values are there."""
+    members(folder / "cifar10.npz", head("<f8", (2**40,)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UsageError, match=r"got \(1099511627776,\) float64"):
+            load("cifar10")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture
+def ten(folder, monkeypatch):
+    """An NPZ of ten random images and labels, where ten of each part are expected."""
+    monkeypatch.setattr(cifar, "COUNTS", {"train": 10, "test": 10})
+    images = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+    np.savez_compressed(folder / "cifar10.npz", x_train=images, y_train=range(10), x_test=images, y_test=range(10))
+    return folder / "cifar10.npz"
+
+
+def test_a_damage_inside_an_array(ten):
+    """The zip's directory and the array's header are whole, but the compressed bytes of the images are not."""
+    content = bytearray(ten.read_bytes())
+    middle = content.index(b"x_train.npy") + 2_000
+    content[middle : middle + 64] = bytes(64)
+    ten.write_bytes(content)
+    with pytest.raises(UsageError, match="must be an NPZ with x_train.*invoke data --dataset cifar10"):
+        load("cifar10")
+
+
+def test_an_array_that_ends_early(ten):
+    with zipfile.ZipFile(ten) as archive:
+        held = {name: archive.read(name) for name in archive.namelist()}
+    held["x_test.npy"] = held["x_test.npy"][:-1]
+    with zipfile.ZipFile(ten, "w") as archive:
+        for name, content in held.items():
+            archive.writestr(name, content)
+    with pytest.raises(UsageError, match="must be an NPZ with x_train.*invoke data --dataset cifar10"):
         load("cifar10")
 
 

@@ -107,6 +107,22 @@ def test_the_smoke_tier_keeps_what_a_row_changes():
     assert smoke == replace(SMOKE, **changes)
 
 
+def test_the_released_codes_recipe():
+    """200 epochs of 50,000 images in batches of 64, and drops when 80 and 121 are over; tiers keep these fractions."""
+    (row,) = paper.rows(4, ["cifar10-1001-pre-activation-batch-64-released"])
+    released = row.protocol
+    assert released.iterations * 64 == 200 * 50_000
+    assert [round(drop * 64 / 50_000, 2) for drop in released.drops] == [80, 121]
+    assert [released.rate(i) for i in (0, 62_499, 62_500, 156_249)] == pytest.approx([0.1, 0.1, 0.01, 0.001])
+    (appendix,) = paper.rows(4, ["cifar10-1001-pre-activation-batch-64"])
+    assert row.networks == appendix.networks and row.published == appendix.published
+    for tier, iterations, batch in (("smoke", 150, 32), ("pocket", 6_250, 64), ("quick", 15_625, 64)):
+        cut = tier_recipe(tier, table=4, id=row.id).protocol
+        assert (cut.iterations, cut.batch, cut.warmup, cut.nesterov) == (iterations, batch, 0, True)
+        fractions = [drop / cut.iterations for drop in cut.drops]
+        assert fractions == pytest.approx([80 / 200, 121 / 200], abs=1 / cut.iterations)
+
+
 def test_schedules_are_whole_numbers():
     """A recipe's hash is that of its JSON, in which 3200 and 3200.0 differ; halves are cut off."""
     for protocol in (QUICK, SMOKE, tier_recipe("quick", Reduction(iterations=1_000)).protocol):

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from identity_mappings import ORDERS, UsageError, create_model, list_models
+from identity_mappings import UsageError, create_model, list_models
 from identity_mappings.experiments import paper
-from identity_mappings.nets.models import model_spec
+from identity_mappings.nets.models import SUFFIXES, model_spec
 from identity_mappings.nets.networks import IMAGENET_UNITS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,9 +48,9 @@ def test_every_network_of_the_paper_has_a_name():
     named = {(s.depth, s.branch, s.order) for s in map(model_spec, list_models("cifar_*"))}
     networks = [network for row in paper.rows() for network in row.networks.values()]
     assert networks and {(s.depth, s.branch, s.order) for s in networks} <= named
-    for order in ORDERS:
+    for order in SUFFIXES.values():
         assert {depth for depth, _, o in named if o == order} >= {110, 164, 1001}
-    assert len(list_models("resnet*")) == len(IMAGENET_UNITS) * len(ORDERS)
+    assert len(list_models("resnet*")) == len(IMAGENET_UNITS) * len(SUFFIXES)
 
 
 def test_patterns():

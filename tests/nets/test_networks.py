@@ -35,6 +35,18 @@ def test_impossible_depths_are_refused(depth, branch, rule):
     assert str(caught.value) == f"depth of a {branch} net must be {rule}; got {depth}"
 
 
+@pytest.mark.parametrize(
+    "widths, message",
+    [
+        ((64, 128, 256, 512), r"depth of a basic net of 4 stages must be 8n\+2 \(10, 18, 26\); got 20"),
+        ((), "widths must be one a stage, one stage or more; got none"),
+    ],
+)
+def test_the_rule_of_a_net_of_other_stages(widths, message):
+    with pytest.raises(UsageError, match=message):
+        NetworkSpec(20, widths=widths)
+
+
 def test_imagenet_networks_have_four_widths():
     with pytest.raises(ValueError):
         imagenet_resnet(50, widths=(4, 6, 8))

@@ -28,14 +28,14 @@ def test_words_are_those_of_figure_4(name):
     assert " ".join(order(name).after) == after
 
 
-def test_there_are_five_orders_in_the_figures_order():
-    assert [o.figure for o in ORDERS.values()] == [f"Fig. 4({panel})" for panel in "abcde"]
-    assert list(ORDERS) == list(FIG_4)
+def test_the_first_five_orders_are_the_figures():
+    assert [o.figure for o in ORDERS.values()][:5] == [f"Fig. 4({panel})" for panel in "abcde"]
+    assert list(ORDERS)[:5] == list(FIG_4)
 
 
 def test_only_the_orders_that_end_in_bn_follow_a_projection_by_one():
     ends_in_bn = {"original", "ReLU before addition", "ReLU-only pre-activation"}
-    assert {name for name in ORDERS if order(name).projection == ("conv", "bn")} == ends_in_bn
+    assert {name for name in FIG_4 if order(name).projection == ("conv", "bn")} == ends_in_bn
 
 
 def test_unknown_order_lists_the_closest_first():

@@ -38,7 +38,7 @@ def unit(order_, shortcut_):
     return ResidualUnit(CHANNELS, [Conv(3, CHANNELS), Conv(3, CHANNELS)], order_, shortcut_).double()
 
 
-@pytest.mark.parametrize("place, name", list(enumerate(ORDERS)))
+@pytest.mark.parametrize("place, name", list(enumerate(list(ORDERS)[:5])))
 def test_figure_4_shows_the_modules_of_each_order(place, name):
     module = unit(order(name), shortcut())
     picture = drawn.figure_4()
@@ -62,9 +62,8 @@ def test_figure_2_leaves_out_bn_and_nothing_else():
         assert words(drawn.figure_2(), f"fig2-{place}", "after") == built(module.after)
 
 
-def test_figure_2_draws_every_kind_of_shortcut_once():
-    assert sorted(each.kind for each in drawn.FIGURE_2.values()) == sorted(KINDS)
-    assert set(drawn.ON_SHORTCUT) == set(KINDS)
+def test_figure_2_draws_each_of_the_papers_shortcuts_once():
+    assert [each.kind for each in drawn.FIGURE_2.values()] == list(drawn.ON_SHORTCUT) == list(KINDS)[:6]
 
 
 def carried_out(path, signal, module, g):

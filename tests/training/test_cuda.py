@@ -10,10 +10,11 @@ import torch
 from conftest import small_run
 from test_step import PROTOCOL, VARIETIES, images_on
 
+from identity_mappings.hardware import be_exact
 from identity_mappings.nets.networks import cifar_spec
 from identity_mappings.results import records
 from identity_mappings.training import bench, capture, many, train
-from identity_mappings.training.loop import How, be_exact, never, nothing, stream
+from identity_mappings.training.loop import How, never, nothing, stream
 from identity_mappings.training.step import Step
 
 pytestmark = [

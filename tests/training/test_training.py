@@ -14,10 +14,9 @@ from conftest import small_run
 
 from identity_mappings import UsageError
 from identity_mappings.experiments.runs import Run
+from identity_mappings.hardware import cores
 from identity_mappings.results import records
 from identity_mappings.training import checkpoint, state, train, train_all
-from identity_mappings.training.loop import resolve_device
-from identity_mappings.training.many import cores
 
 
 class Exploding(Run):
@@ -198,11 +197,9 @@ def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path):
     assert alone(run, tmp_path) == alone(run, tmp_path / "whole")
 
 
-def test_unknown_device_and_precision(run, tmp_path):
+def test_unknown_precision(run, tmp_path):
     with pytest.raises(UsageError, match="precision must be one of: .*got 'fp16'"):
         train(run, precision="fp16", results=tmp_path)
-    with pytest.raises(UsageError, match="device must be one of: .*got 'gpu'"):
-        resolve_device("gpu")
 
 
 @pytest.mark.parametrize("layout", [1, 2])

@@ -115,7 +115,7 @@ def test_the_share_is_the_mean_over_units_at_the_end():
 
 def test_the_command_watches_and_says_where(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("IDENTITY_MAPPINGS_RESULTS", str(tmp_path))
-    commands.watch("2", ["164-original"], "smoke", depth=11, iterations=16, device="cpu")
+    commands.watch("2", ["164-original"], tier="smoke", depth=11, iterations=16, device="cpu")
     path = tmp_path / "smoke/table-2/164-original@depth-11-iterations-16/watched-0.json"
     assert f"watched: {path}" in capsys.readouterr().out
     assert json.loads(path.read_text())["recipe"]["network"]["depth"] == 11

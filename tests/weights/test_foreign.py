@@ -1,7 +1,12 @@
 """Other repositories' networks, restated here in plain code, against what the importer makes of their checkpoints."""
 
+import io
 import os
+import re
 import struct
+import time
+import zipfile
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,8 +15,9 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from identity_mappings import UsageError, foreign
-from identity_mappings.weights import torch7
+from identity_mappings import ORDERS, UsageError, foreign
+from identity_mappings.nets.networks import NetworkSpec, cifar_spec
+from identity_mappings.weights import torch7, torch7_trees
 
 
 def randomised(network, seed=0):
@@ -225,6 +231,109 @@ def test_another_depth_is_refused(tmp_path):
         foreign.load(tmp_path / "x.th", "akamaster")
 
 
+def with_tensor(change, key="layer1.0.bn1.weight"):
+    return lambda tensors: tensors | {key: change(tensors[key])}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda t: t.to_sparse(), "it is torch.sparse_coo"),
+        (lambda t: torch.eye(16).to_sparse_csr(), "it is torch.sparse_csr"),
+        (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "it is of torch.qint8"),
+        (lambda t: t.to("meta"), r"it has no values \(device meta\)"),
+        (lambda t: t.to(torch.int64), "it is of torch.int64"),
+        (lambda t: t.to(torch.uint8), "it is of torch.uint8"),
+        (lambda t: t > 0, "it is of torch.bool"),
+        (lambda t: t + 1j, "it is of torch.complex64"),
+        (lambda t: t * float("nan"), "it holds NaN or infinity"),
+        (lambda t: t * float("inf"), "it holds NaN or infinity"),
+        (lambda t: t[:1].expand(16), r"its shape \(16,\) shows the same values more than once"),
+        (lambda t: t[:1].expand(2**40), r"its shape \(1099511627776,\) shows the same"),
+        (lambda t: t.as_strided((8, 8), (1, 1)), r"its shape \(8, 8\) shows the same"),
+    ],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+def test_tensors_that_are_no_weights_are_refused(change, message, zipped, tmp_path):
+    torch.save(with_tensor(change)(small()), tmp_path / "x.th", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UsageError, match=f"layer1.0.bn1.weight must be a dense tensor .*; {message}") as refusal:
+        foreign.load(tmp_path / "x.th", "akamaster", 8)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floats_are_weights(dtype, tmp_path):
+    tensors = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in small().items()}
+    torch.save(tensors, tmp_path / "x.th")
+    network, _ = foreign.load(tmp_path / "x.th", "akamaster", 8)
+    assert torch.equal(network.stem[0].weight, tensors["conv1.weight"].float())
+
+
+def test_classes_are_not_believed(tmp_path):
+    """A checkpoint of 300 KB whose classifier says that it has 2^28 classes."""
+    torch.save(with_tensor(lambda t: t[:1].expand(2**28, 64), "linear.weight")(small()), tmp_path / "x.th")
+    with pytest.raises(UsageError, match="linear.weight must be .*more than once"):
+        foreign.load(tmp_path / "x.th", "akamaster", 8)
+
+
+def test_two_tensors_that_share_memory_are_refused(tmp_path):
+    tensors = small()
+    tensors["layer1.0.conv1.weight"] = tensors["layer1.0.conv2.weight"]
+    torch.save(tensors, tmp_path / "x.th")
+    with pytest.raises(UsageError, match="two of its tensors share memory"):
+        foreign.load(tmp_path / "x.th", "akamaster", 8)
+
+
+def test_parts_of_one_storage_are_read(tmp_path):
+    """As a checkpoint has them whose parameters were views of one long vector."""
+    tensors = small()
+    flat = torch.cat([tensor.double().flatten() for tensor in tensors.values()]).float()
+    parts = flat.split([tensor.numel() for tensor in tensors.values()])
+    views = {key: part.view(tensors[key].shape) for key, part in zip(tensors, parts, strict=True)}
+    torch.save(views, tmp_path / "x.th")
+    network, _ = foreign.load(tmp_path / "x.th", "akamaster", 8)
+    assert torch.equal(network.stem[0].weight, tensors["conv1.weight"])
+
+
+def test_a_deep_network_is_not_built_for_a_small_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(NetworkSpec, "build", None)
+    torch.save(small(), tmp_path / "x.th")
+    with pytest.raises(UsageError, match="does not hold the tensors of ResNet-600000002, original: it has .* tensors"):
+        foreign.load(tmp_path / "x.th", "akamaster", 6 * 10**8 + 2)
+
+
+def test_a_compressed_archive_is_refused(tmp_path):
+    """torch.save compresses nothing; a compressed member may be a thousand times as large as the file."""
+    file = io.BytesIO()
+    torch.save(small(), file)
+    with zipfile.ZipFile(file) as plain, zipfile.ZipFile(tmp_path / "x.th", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(UsageError, match="its archive is compressed"):
+        foreign.load(tmp_path / "x.th", "akamaster", 8)
+
+
+@pytest.mark.parametrize("layout", ["akamaster", "torch7"])
+@pytest.mark.parametrize("path", ["/dev/null", "."])
+def test_what_is_no_file(layout, path):
+    with pytest.raises(UsageError, match=f"no weights at {path} .it is no file.: give the path of a"):
+        foreign.load(path, layout, 8)
+
+
+def test_an_object_of_the_legacy_form_that_is_missing(tmp_path):
+    """The last part of such a file names the storages that follow; another name is an AssertionError of PyTorch's."""
+    file = io.BytesIO()
+    torch.save(small(), file, _use_new_zipfile_serialization=False)
+    content = file.getvalue()
+    *_, last = re.finditer(rb"X.\0\0\0\d{6,}", content)  # a name is a text of digits
+    place = last.start() + 6
+    (tmp_path / "x.th").write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(UsageError, match="must be a PyTorch checkpoint; it cannot be read") as refusal:
+        foreign.load(tmp_path / "x.th", "akamaster", 8)
+    assert "\n" not in str(refusal.value)
+
+
 class Malicious:
     def __init__(self, path):
         self.path = path
@@ -360,16 +469,17 @@ def facebook(counts, widths, opening, order="pre", projection_bn=False):
 
 def facebook_cifar(n, widths=(16, 32, 64)):
     """fb.resnet.torch on CIFAR-10: basic units, zero padding, original order."""
-    channels, units = 16, []
+    channels, units = widths[0], []
     for width in widths:
         for k in range(n):
-            stride = 2 if k == 0 and width != 16 else 1
+            stride = 2 if k == 0 and width != widths[0] else 1
             branch = [t_conv(channels, width, 3, stride), *act(width), t_conv(width, width, 3), t_bn(width)]
             zeros = t("nn.Concat", IDENTITY, t("nn.MulConstant", constant_scalar=0), dimension=2)
             padded = sequence(t("nn.SpatialAveragePooling", kW=1, dW=stride), zeros)
             units.append(sequence(*fork(branch, IDENTITY if channels == width else padded), RELU))
             channels = width
-    return sequence(t_conv(3, 16, 3), *act(16), sequence(*units), POOL, t("nn.View"), t_linear(channels, 10))
+    stem = t_conv(3, widths[0], 3), *act(widths[0])
+    return sequence(*stem, sequence(*units), POOL, t("nn.View"), t_linear(channels, 10))
 
 
 def compute(tree, x):
@@ -404,6 +514,13 @@ def compute(tree, x):
     return {"ReLU": F.relu, "Identity": lambda x: x, "View": lambda x: x.flatten(1)}[kind](x)
 
 
+@dataclass
+class Stretched:
+    """A tensor of that shape that shows one value again and again, with strides of zero."""
+
+    shape: tuple
+
+
 class Writer:
     """Torch7's binary format, as `torch.save` writes it on a 64-bit machine."""
 
@@ -435,11 +552,14 @@ class Writer:
                 self.put("q", *value.shape, *(stride // value.itemsize for stride in value.strides))
             self.put("q", 1)
             if value.size:
-                self.begin(4, f"torch.{self.tensors}Storage")
-                self.put("q", value.size)
-                self.parts.append(value.tobytes())
+                self.write_storage(value)
             else:
                 self.put("i", 0)
+        elif isinstance(value, Stretched):
+            self.begin(4, f"torch.{self.tensors}Tensor")
+            self.put("i", len(value.shape))
+            self.put("q", *value.shape, *(0 for _ in value.shape), 1)
+            self.write_storage(np.zeros(1, np.float32))
         elif isinstance(value, dict | list):
             pairs = list(value.items() if isinstance(value, dict) else enumerate(value, 1))
             self.begin(3)
@@ -456,6 +576,11 @@ class Writer:
             self.put("i", 1)
             self.put("d", value)
         return self
+
+    def write_storage(self, values):
+        self.begin(4, f"torch.{self.tensors}Storage")
+        self.put("q", values.size)
+        self.parts.append(values.tobytes())
 
     def content(self):
         return b"".join(self.parts)
@@ -513,6 +638,10 @@ def replaced(tree, at, module):
     return sequence(*modules)
 
 
+def unit_of(convs):
+    return fork([t_conv(3, 3, 3) for _ in range(convs)], IDENTITY)
+
+
 def biased(tree):
     tree[1]["modules"][0][1]["bias"] = floats(16)
     return tree
@@ -525,7 +654,18 @@ def biased(tree):
         (lambda tree: replaced(tree, 4, [t("nn.Dropout")]), "it has a nn.Dropout, which none of them has"),
         (lambda tree: replaced(tree, 0, [t_conv(3, 16, 3), RELU]), r"at step 2 it has \('relu',\)"),
         (biased, "stem.0 has a bias"),
-        (lambda tree: t_linear(3, 4), "its units do not all have the same number"),
+        (
+            lambda tree: t_linear(3, 4),
+            "its units must have 1, 2 or 3 convolutions, all of them the same number; got no",
+        ),
+        (lambda tree: sequence(*fork([RELU], IDENTITY), t_linear(3, 4)), "its units must have 1, 2 or 3 .*; got 0"),
+        (lambda tree: sequence(*unit_of(4), t_linear(3, 4)), "its units must have 1, 2 or 3 .*; got 4"),
+        (lambda tree: sequence(*unit_of(1), *unit_of(2), t_linear(3, 4)), "all of them the same number; got 1, 2"),
+        (lambda tree: sequence(*unit_of(2), t_linear(3, 4)), "must begin with a convolution and have a linear class"),
+        (lambda tree: sequence(t_conv(3, 3, 3), *unit_of(2)), "must begin with a convolution and have a linear class"),
+        (lambda tree: t("nn.DataParallelTable"), "the modules of its nn.DataParallelTable must be a list of modules"),
+        (lambda tree: ("nn.DataParallelTable", {"modules": 5}), "must be a list of modules"),
+        (lambda tree: ("nn.Sequential", {"modules": [5]}), "must be a list of modules"),
         (lambda tree: {"epoch": 3}, "its top is no module"),
         (lambda tree: floats(3), "its top is no module"),
     ],
@@ -535,6 +675,222 @@ def test_torch7_trees_that_are_none_of_ours(spoil, message, tmp_path):
     with pytest.raises(UsageError, match=message) as refusal:
         foreign.load(tmp_path / "x.t7", "torch7")
     assert "\n" not in str(refusal.value)
+
+
+def with_field(key, value, module=0):
+    """A tree of which a module's field is another value; module: its place at the top, the stem's conv by default."""
+    tree = facebook_cifar(1, (2, 3, 4))
+    tree[1]["modules"][module][1][key] = value
+    return tree
+
+
+SIZE = "must be a whole number from 1 to 16777215; got"
+
+
+@pytest.mark.parametrize("key", ["nInputPlane", "nOutputPlane", "kW", "dH"])
+@pytest.mark.parametrize("value", [0, -3, 3.5, 1e308, 2**62, float("nan"), True, "16", {}, np.zeros(2, np.float32)])
+def test_sizes_that_are_no_sizes(key, value, tmp_path):
+    (tmp_path / "x.t7").write_bytes(Writer("Float").write(with_field(key, value)).content())
+    with pytest.raises(UsageError, match=f"{key} of its cudnn.SpatialConvolution {SIZE}") as refusal:
+        foreign.load(tmp_path / "x.t7", "torch7")
+    assert "\n" not in str(refusal.value)
+
+
+NAN = np.full((2, 3, 3, 3), np.nan, np.float32)
+
+
+@pytest.mark.parametrize(
+    "tree, message",
+    [
+        (lambda: with_field("nInputPlane", 2 * 10**7, 0), SIZE),
+        (lambda: with_field("nInputPlane", 10**7, 0), "does not hold the tensors of .*10,000,000 channels"),
+        (lambda: with_field("weight", "text"), "weight of its cudnn.SpatialConvolution must be a tensor; got 'text'"),
+        (lambda: with_field("weight", NAN), "stem.0.weight must be .*NaN"),
+        (lambda: with_field("weight", floats(2, 3, 3, 4)), r"stem.0.weight is \(2, 3, 3, 4\), not \(2, 3, 3, 3\)"),
+        (lambda: with_field("bias", {}), "bias of its cudnn.SpatialConvolution must be a tensor"),
+        (
+            lambda: with_field("running_mean", 2, 1),
+            "running_mean of its nn.SpatialB.* must be a tensor of 1 dimensions",
+        ),
+        (lambda: with_field("running_var", floats(2) - 9, 1), "stem.1.running_var must be .*negative"),
+        (
+            lambda: with_field("weight", {}, 1),
+            "weight of its nn.SpatialBatchNormalization must be a tensor; got a dict",
+        ),
+        (lambda: with_field("eps", 1e-3, 1), "its BNs must have one epsilon; got 2"),
+        (lambda: with_field("eps", {}, 1), "unhashable"),
+        (lambda: with_field("weight", floats(4), -1), "weight of its nn.Linear must be a tensor of 2 dimensions"),
+    ],
+)
+def test_fields_that_are_not_of_their_type(tree, message, tmp_path):
+    (tmp_path / "x.t7").write_bytes(Writer("Float").write(tree()).content())
+    with pytest.raises(UsageError, match=message) as refusal:
+        foreign.load(tmp_path / "x.t7", "torch7")
+    assert "\n" not in str(refusal.value)
+
+
+def test_weights_of_whole_numbers_are_refused(tmp_path):
+    (tmp_path / "x.t7").write_bytes(Writer("Int").write(facebook_cifar(1, (2, 3, 4))).content())
+    with pytest.raises(UsageError, match="stem.0.weight must be .*it is of torch.int32"):
+        foreign.load(tmp_path / "x.t7", "torch7")
+
+
+def sequential(writer, *children):
+    """Begin a Sequential in the file; children: what writes each of its modules."""
+    writer.begin(4, "nn.Sequential")
+    here = writer.index
+    writer.begin(3)
+    writer.put("i", 1)
+    writer.write("modules")
+    writer.begin(3)
+    writer.put("i", len(children))
+    for place, write in enumerate(children, 1):
+        writer.write(place)
+        write()
+    return here
+
+
+def test_modules_that_share_children(tmp_path):
+    """Each level holds the one below it twice: 25 of them are a file of 5 KB, and a tree of 2^24 leaves."""
+    writer = Writer("Float")
+
+    def level(depth):
+        shared = []
+
+        def first():
+            shared.append(writer.index + 1)
+            level(depth - 1)
+
+        if depth == 0:
+            writer.write(t_linear(1, 1))
+        else:
+            sequential(writer, first, lambda: writer.put("i", 4, shared[0]))
+
+    level(24)
+    (tmp_path / "x.t7").write_bytes(writer.content())
+    assert (tmp_path / "x.t7").stat().st_size < 6_000
+    with pytest.raises(UsageError, match="stands in it twice"):
+        foreign.load(tmp_path / "x.t7", "torch7")
+
+
+@pytest.mark.parametrize("name", ["nn.Sequential", "nn.DataParallelTable"])
+def test_a_module_that_holds_itself(name, tmp_path):
+    writer = Writer("Float")
+    sequential(writer, lambda: writer.put("i", 4, 1))
+    content = writer.content().replace(b"\x0d\0\0\0nn.Sequential", struct.pack("<i", len(name)) + name.encode())
+    (tmp_path / "x.t7").write_bytes(content)
+    with pytest.raises(UsageError, match="holds none of our networks"):
+        foreign.load(tmp_path / "x.t7", "torch7")
+
+
+def test_modules_that_go_too_deep(tmp_path):
+    """Each written before the one that holds it, so that only the walk goes deep, and not the reader."""
+    writer, made = Writer("Float"), []
+    writer.begin(3)
+    writer.put("i", 3_000)
+    for place in range(3_000):
+        writer.write(place)
+        inner = [lambda: writer.put("i", 4, made[-1])] if made else []
+        made.append(sequential(writer, *inner))
+    table = torch7.Reader(writer.content()).object()
+    with pytest.raises(UsageError, match="recursion"):
+        torch7_trees.from_tree(table[2_999], "x.t7")
+
+
+@pytest.mark.parametrize("pairs", [100, 3_000_000])
+def test_a_table_of_nils(pairs, tmp_path):
+    (tmp_path / "x.t7").write_bytes(struct.pack("<iii", 3, 1, pairs) + bytes(8 * pairs))
+    with pytest.raises(UsageError, match="nil for a key"):
+        foreign.load(tmp_path / "x.t7", "torch7")
+
+
+def test_objects_have_an_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch7, "OBJECTS", 1_000)
+    (tmp_path / "x.t7").write_bytes(Writer().write(list(range(600))).content())
+    with pytest.raises(UsageError, match="more than 1,000 objects"):
+        torch7.load(tmp_path / "x.t7")
+
+
+def test_the_largest_network_has_a_tenth_of_the_objects():
+    reader = torch7.Reader(Writer().write(facebook_cifar(200, (1, 1, 1))).content())
+    reader.object()
+    assert torch7.OBJECTS - reader.left < torch7.OBJECTS / 10
+
+
+@pytest.mark.parametrize(
+    "shape, strides, offset, storage, message",
+    [
+        ((2,), (2**62,), 1, "whole", "reaches beyond its storage"),
+        ((2**40,), (1,), 1, "whole", "reaches beyond its storage"),
+        ((2, 2), (-1, 1), 2, "whole", "reaches beyond its storage"),
+        ((2,), (1,), 0, "whole", "reaches beyond its storage"),
+        ((0,), (1,), 1, "whole", "reaches beyond its storage"),
+        ((2,), (1,), 1, "text", "without a storage of its type"),
+        ((2,), (1,), 1, "stretched", "without a storage of its type"),
+        ((1,) * 33, (1,) * 33, 1, "whole", "a tensor of 33 dimensions"),
+    ],
+)
+def test_tensors_that_lie_outside(shape, strides, offset, storage, message, tmp_path):
+    writer = Writer("Float")
+    writer.begin(4, "torch.FloatTensor")
+    writer.put("i", len(shape))
+    writer.put("q", *shape, *strides, offset)
+    if storage == "text":
+        writer.write("storage")
+    elif storage == "stretched":  # a tensor that shows its one value 2^40 times, in the place of a storage
+        writer.begin(4, "torch.FloatTensor")
+        writer.put("i", 1)
+        writer.put("q", 2**40, 0, 1)
+    if storage != "text":
+        writer.begin(4, "torch.FloatStorage")
+        writer.put("q", 4)
+        writer.put("f", 0, 1, 2, 3)
+    (tmp_path / "x.t7").write_bytes(writer.content())
+    with pytest.raises(UsageError, match=message):
+        torch7.load(tmp_path / "x.t7")
+
+
+@pytest.mark.parametrize(
+    "key, module, shape",
+    [
+        ("weight", 0, (2, 3, 3, 3)),
+        ("weight", 0, (2**20, 2**20)),
+        ("bias", 0, (2**23,)),
+        ("running_var", 1, (2,)),
+        ("weight", -1, (2**23, 4)),
+    ],
+)
+def test_a_value_shown_many_times_takes_no_memory(key, module, shape, tmp_path):
+    """With strides of zero a tensor may be larger than any memory, in a file of a few kilobytes."""
+    (tmp_path / "x.t7").write_bytes(Writer("Float").write(with_field(key, Stretched(shape), module)).content())
+    with pytest.raises(UsageError, match="shows the same values more than once"):
+        foreign.load(tmp_path / "x.t7", "torch7")
+
+
+def test_a_function_of_type_6_has_no_index(tmp_path):
+    """Torch7's own reader (File.lua) reads its code at once, where those of types 7 and 8 begin with an index."""
+    writer = Writer("Float")
+    writer.begin(3)
+    writer.put("i", 2)
+    writer.write("old")
+    writer.put("i", 6)
+    writer.string("code")
+    writer.write({"upvalue": 1})
+    writer.write("after")
+    writer.write(5)
+    (tmp_path / "x.t7").write_bytes(writer.content())
+    assert torch7.load(tmp_path / "x.t7") == {"old": None, "after": 5}
+
+
+def test_another_table_of_steps_is_compared_soon():
+    """The specs of a deep net are told apart by two units of each stage, so that a refusal takes no minute."""
+    for spec in (cifar_spec(1001, order="full pre-activation"), cifar_spec(32), cifar_spec(14), cifar_spec(8)):
+        with torch.device("meta"):
+            assert torch7_trees._outlined(spec) == torch7_trees._steps(spec.build())[0]
+    began = time.process_time()
+    for order in ORDERS:
+        torch7_trees._outlined(cifar_spec(1001, order=order))
+    assert time.process_time() - began < 1  # with all units each of them took half a second
 
 
 def test_a_cut_torch7_file_is_refused(tmp_path):

@@ -1,10 +1,9 @@
 """Weights kept by training, read back, refused, and evaluated."""
 
+import hashlib
 import json
-import os
 import re
 import struct
-import subprocess
 import sys
 
 import numpy as np
@@ -22,7 +21,7 @@ from identity_mappings.__main__ import main
 from identity_mappings.data import load as load_data
 from identity_mappings.results import records
 from identity_mappings.training import train, train_all
-from identity_mappings.weights import evaluation
+from identity_mappings.weights import evaluation, files
 
 SHORTCUTS = [
     shortcut(),
@@ -82,10 +81,16 @@ def test_a_network_comes_back_from_its_file(tmp_path_factory, spec):
         ({"depth": 21}, "depth of a basic net must be 6n.2"),
         ({"depth": 20, "widths": [16, -1, 64]}, "must be 1 or more"),
         ({"depth": 20, "widths": [16, "32", 64]}, "must be 1 or more"),
+        ({"depth": 20, "widths": [16, True, 64]}, "must be 1 or more"),
+        ({"depth": 20, "widths": []}, "widths must be one a stage"),
         ({"depth": 20, "classes": 0}, "must be 1 or more"),
         ({"depth": 20, "shortcut": {"kind": "gate"}}, "shortcut must be one of"),
         ({"depth": 20, "shortcut": {}}, "shortcut must be one of"),
         ({"depth": 20, "shortcut": {"kind": "dropout", "q": 1}}, "option of the shortcut 'dropout' must be one of"),
+        ({"depth": 20, "shortcut": {"kind": "dropout", "p": "0.5"}}, "p of the shortcut 'dropout' must be a number"),
+        ({"depth": 20, "shortcut": {"kind": "dropout", "p": float("nan")}}, "must be a number; got nan"),
+        ({"depth": 20, "shortcut": {"kind": "dropout", "p": 0.5, "rescale": 1}}, "rescale .* must be true or false"),
+        ({"depth": 20, "shortcut": {"kind": "scaled", "a": [0], "b": 1}}, "a of the shortcut 'scaled' must be a num"),
         ({"depth": 20, "order": "pre"}, "order must be one of"),
     ],
 )
@@ -120,10 +125,14 @@ def kept(tmp_path):
     return path
 
 
-def rewritten(path, tensors=lambda t: t, metadata=lambda m: m):
+def rewritten(path, tensors=lambda t: t, metadata=lambda m: m, sealed=True):
+    """Write the file again with other tensors or metadata; sealed: with the digest of what it then holds."""
     with safe_open(path, "pt") as file:
         held, about = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
-    save_file(tensors(held), path, metadata(about))
+    held, about = tensors(held), metadata(about)
+    if about and sealed:
+        about["digest"] = files.digest(held, about)
+    save_file(held, path, about)
 
 
 @pytest.mark.parametrize(
@@ -152,8 +161,18 @@ def test_other_tensors_are_refused(kept, change, message):
         (lambda m: {k: v for k, v in m.items() if k != "network"}, "damaged metadata"),
         (lambda m: m | {"network": "{"}, "damaged metadata"),
         (lambda m: m | {"network": '{"depth": 9}'}, "damaged metadata .*6n.2"),
-        (lambda m: m | {"bn_eps": '"small"'}, "damaged metadata"),
+        (lambda m: m | {"bn_eps": '"small"'}, "damaged metadata .*bn_eps must be"),
+        (lambda m: m | {"bn_eps": "-1.0"}, "damaged metadata .*bn_eps must be"),
         (lambda m: m | {"record": "no JSON"}, "damaged metadata"),
+        (lambda m: m | {"record": "[1]"}, "damaged metadata .*record must be"),
+        (lambda m: m | {"record": "[" * 200_000}, "damaged metadata"),
+        (lambda m: m | {"images": "[1]"}, "damaged metadata .*mean must be 3 numbers"),
+        (lambda m: m | {"images": '{"dataset": 1, "normalisation": "pixel"}'}, "damaged metadata .*must be a name"),
+        (lambda m: m | {"images": '{"normalisation": "pixel"}'}, "damaged metadata .*dataset of the mean must be"),
+        (lambda m: m | {"images": '{"dataset": "cifar10", "normalisation": 3}'}, "damaged metadata .*normalisation"),
+        (lambda m: m | {"images": '{"mean": [0, 0], "std": [1, 1]}'}, "damaged metadata .*mean must be 3 numbers"),
+        (lambda m: m | {"images": '{"mean": [0, 0, 0], "std": [1, 1, 0]}'}, "damaged metadata .*std must be above 0"),
+        (lambda m: m | {"images": '{"mean": [0, 0, NaN], "std": [1, 1, 1]}'}, "damaged metadata .*mean must be"),
     ],
 )
 def test_other_metadata_are_refused(kept, change, message):
@@ -161,6 +180,101 @@ def test_other_metadata_are_refused(kept, change, message):
     with pytest.raises(UsageError, match=message) as refusal:
         weights.load(kept)
     assert "\n" not in str(refusal.value)
+
+
+def with_tensor(change):
+    return lambda tensors: tensors | {"units.0.residual.1.weight": change(tensors["units.0.residual.1.weight"])}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda t: t.to(torch.int32), "it is of torch.int32"),
+        (lambda t: t.to(torch.complex64), "it is of torch.complex64"),
+        (lambda t: t > 0, "it is of torch.bool"),
+        (lambda t: t * float("nan"), "it holds NaN or infinity"),
+        (lambda t: t * float("inf"), "it holds NaN or infinity"),
+    ],
+)
+def test_tensors_that_are_no_weights_are_refused(kept, change, message):
+    rewritten(kept, tensors=with_tensor(change))
+    with pytest.raises(UsageError, match=f"units.0.residual.1.weight must be a dense tensor .*; {message}"):
+        weights.load(kept)
+
+
+def test_a_name_of_two_lines_is_refused_in_one(kept):
+    rewritten(kept, tensors=lambda t: t | {"a\nb": torch.zeros(1)})
+    with pytest.raises(UsageError, match=r"must be text on one line; got 'a\\nb'$"):
+        weights.load(kept)
+
+
+def test_a_negative_variance_is_refused(kept):
+    rewritten(kept, tensors=lambda t: t | {"stem.1.running_var": -t["stem.1.running_var"]})
+    with pytest.raises(UsageError, match="stem.1.running_var must be .*negative"):
+        weights.load(kept)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"depth": 6 * 10**8 + 2},
+        {"depth": 8, "classes": 2**28},
+        {"depth": 8, "widths": [2, 3, 2**40]},
+        {"depth": 8, "channels": 10**30},
+        {"depth": 200_002, "widths": [1] * 100_000},
+    ],
+)
+def test_a_network_larger_than_the_file_is_never_built(kept, spec, monkeypatch):
+    monkeypatch.setattr(NetworkSpec, "build", None)
+    rewritten(kept, metadata=lambda m: m | {"network": json.dumps(spec)})
+    with pytest.raises(UsageError, match="does not hold the tensors of .*: it has [0-9]+ tensors with [0-9,]+ values"):
+        weights.load(kept)
+
+
+def test_every_bit_of_a_file_counts(kept):
+    """A flipped bit is refused, or was in the header's padding and changes nothing."""
+    whole, network = bytearray(kept.read_bytes()), weights.load(kept)[0].state_dict()
+    random = np.random.default_rng(0)
+    for bit in random.choice(8 * len(whole), 150, replace=False):
+        whole[bit // 8] ^= 1 << bit % 8
+        kept.write_bytes(whole)
+        whole[bit // 8] ^= 1 << bit % 8
+        try:
+            again = weights.load(kept)[0].state_dict()
+        except UsageError as refusal:
+            assert "\n" not in str(refusal)
+        else:
+            assert all(torch.equal(again[key], tensor) for key, tensor in network.items())
+
+
+def test_a_changed_tensor_or_record_is_damage(kept):
+    rewritten(kept, tensors=with_tensor(lambda t: t * 2), sealed=False)
+    with pytest.raises(UsageError, match="is damaged: its digest is not that of what it holds"):
+        weights.load(kept)
+    rewritten(kept, tensors=with_tensor(lambda t: t / 2), metadata=lambda m: m | {"record": "{}"}, sealed=False)
+    with pytest.raises(UsageError, match="is damaged"):
+        weights.load(kept)
+    rewritten(kept, metadata=lambda m: {k: v for k, v in m.items() if k != "digest"}, sealed=False)
+    with pytest.raises(UsageError, match="is damaged"):
+        weights.load(kept)
+
+
+def test_a_file_from_before_there_were_digests_is_read(kept):
+    first = {"format": "identity-mappings 1"}
+    rewritten(kept, metadata=lambda m: {k: v for k, v in m.items() if k != "digest"} | first, sealed=False)
+    assert weights.load(kept)[0].spec.depth == 8
+
+
+def test_a_digest_is_of_names_types_shapes_and_bytes():
+    def one(**tensors):
+        return files.digest(tensors, {"format": "x", "digest": "passed over"})
+
+    x = torch.arange(6, dtype=torch.float32)
+    digests = [one(a=x), one(b=x), one(a=x, b=x[:0]), one(a=x.view(2, 3)), one(a=x.int()), one(a=x.bfloat16()), one()]
+    assert len(set(digests)) == len(digests)
+    assert one(a=x, b=x + 1) == one(b=x + 1, a=x.clone()) and one(a=x.view(2, 3).T) == one(
+        a=x.view(2, 3).T.contiguous()
+    )
 
 
 def pickled(content):
@@ -180,8 +294,9 @@ def test_files_that_are_no_safetensors(kept, damage):
 def test_no_file(tmp_path):
     with pytest.raises(UsageError, match="no weights at"):
         weights.load(tmp_path / "absent.safetensors")
-    with pytest.raises(UsageError, match="must be a safetensors file"):
-        weights.load(tmp_path)
+    for path in (tmp_path, "/dev/null"):
+        with pytest.raises(UsageError, match="no weights at .*it is no file"):
+            weights.load(path)
 
 
 def test_without_the_library_the_line_says_what_to_install(monkeypatch, run, tmp_path):
@@ -191,19 +306,6 @@ def test_without_the_library_the_line_says_what_to_install(monkeypatch, run, tmp
     with pytest.raises(UsageError, match="pip install safetensors"):
         train(run, results=tmp_path, weights=True)
     assert not list(tmp_path.iterdir())  # said before the run, not at its end
-
-
-ALONE = """
-import sys
-for name in ("safetensors", "safetensors.torch", "sklearn", "scipy", "rich", "invoke", "matplotlib"):
-    sys.modules[name] = None
-import identity_mappings.__main__, identity_mappings.weights.foreign
-"""
-
-
-def test_the_library_imports_with_torch_torchvision_and_numpy_alone():
-    path = os.pathsep.join(filter(None, sys.path))
-    subprocess.run([sys.executable, "-c", ALONE], check=True, env=os.environ | {"PYTHONPATH": path})
 
 
 def test_a_worker_process_answers_in_one_line(pictures, monkeypatch):
@@ -390,9 +492,31 @@ def test_evaluate_another_repositorys_checkpoint(tmp_path, capsys, monkeypatch):
     assert str(tmp_path / "cifar10.npz") in err
 
 
+def test_evaluate_by_another_normalisation(tmp_path, capsys):
+    path = tmp_path / "x.safetensors"
+    network = cifar_resnet(8, widths=(2, 3, 4), channels=1, seed=0)
+    weights.save(path, network, images={"dataset": "digits", "mean": [0.25], "std": [0.5]})
+    given = evaluate(capsys, "--weights", path, "--mean", 0.25, "--std", 0.5)[1]
+    assert given == evaluate(capsys, "--weights", path)[1] and "mean (0.25), standard deviation (0.5)" in given
+    assert f"SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}" in given
+    other = evaluate(capsys, "--weights", path, "--mean", 0.75, "--std", 0.1)[1]
+    images = (load_data("digits").x_test.transpose(0, 3, 1, 2).astype(np.float64) / 255 - 0.75) / 0.1
+    with torch.no_grad():
+        wrong = network.eval()(torch.from_numpy(images).float()).argmax(1).numpy() != load_data("digits").y_test
+    assert percents(other)[0] == pytest.approx(100 * wrong.mean(), abs=0.005) and percents(other) != percents(given)
+    weights.save(path, network)  # says nothing of images
+    args = ("--weights", path, "--dataset", "digits", "--mean", 0.75, "--std", 0.1)
+    assert evaluate(capsys, *args)[1].splitlines()[0] == other.splitlines()[0]
+
+
 @pytest.mark.parametrize(
     "more, message",
     [
+        (("--mean", 0.5, "--std", 0.1), r"mean must be 3 numbers, one a channel.*got \[0.5\]"),
+        (("--mean", 0.5, 0.5, 0.5), "std must be 3 numbers.*got None"),
+        (("--std", 0.5, 0.5, 0.5), "mean must be 3 numbers.*got None"),
+        (("--mean", "nan", 0, 0, "--std", 1, 1, 1), "mean must be 3 numbers"),
+        (("--mean", 0, 0, 0, "--std", 1, 1, 0), "std must be above 0"),
         (("--dataset", "mnist"), "dataset must be one of: .*got 'mnist'"),
         (("--crop", "256", "--dataset", "folder"), "crop must be one of: .*got 256"),
         (("--batch", "0"), "batch must be 1 image or more; got 0"),

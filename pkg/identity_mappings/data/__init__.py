@@ -10,13 +10,13 @@ from ..errors import choose
 from . import cifar, digits
 from .dataset import Dataset, data_dir
 
-DATASETS = {
-    "digits": digits.digits,
-    "digit-pairs": digits.digit_pairs,
-    "cifar10": lambda: cifar.load("cifar10"),
-    "cifar100": lambda: cifar.load("cifar100"),
-    "cifar10-16": lambda: cifar.load("cifar10").halved(),
-    "cifar100-16": lambda: cifar.load("cifar100").halved(),
+DATASETS = {  # of the folder of CIFAR's files
+    "digits": lambda _: digits.digits(),
+    "digit-pairs": lambda _: digits.digit_pairs(),
+    "cifar10": lambda folder: cifar.load("cifar10", folder),
+    "cifar100": lambda folder: cifar.load("cifar100", folder),
+    "cifar10-16": lambda folder: cifar.load("cifar10", folder).halved(),
+    "cifar100-16": lambda folder: cifar.load("cifar100", folder).halved(),
 }
 SIZES = {  # of an image, (height, width)
     "digits": (8, 8),
@@ -28,9 +28,12 @@ SIZES = {  # of an image, (height, width)
 }
 
 
-def load(name):
-    """The `Dataset` of that name. Raises UsageError where its files are missing or damaged, with what to do."""
-    return DATASETS[choose(name, DATASETS, "dataset")]()
+def load(name, folder=None):
+    """The `Dataset` of that name, CIFAR's from files in `folder`, default the data folder.
+
+    Raises UsageError where the files are missing or damaged, with what to do.
+    """
+    return DATASETS[choose(name, DATASETS, "dataset")](folder)
 
 
 __all__ = ["DATASETS", "SIZES", "Dataset", "data_dir", "load"]

@@ -1,7 +1,6 @@
 """CIFAR-10 and CIFAR-100: read from an NPZ or from torchvision's files, and brought by torchvision's download."""
 
 import zipfile
-import zlib
 
 import numpy as np
 
@@ -16,6 +15,7 @@ CHECKSUMS = {
     "cifar100": "d00106baec3aaf15d12a869272fdeab8aa4f7ae28817f0c1a793aeb03523cd46",
 }
 
+COUNTS = {"train": 50_000, "test": 10_000}  # images of each part, (32, 32, 3) with a label each
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -67,26 +67,54 @@ def _read_torchvision(name, folder):
 
 
 def _read_npz(path):
+    """The arrays of an NPZ: their types and shapes are looked at before any of them is read into memory."""
+    remedy = f"delete it and run: invoke data --dataset {path.stem}"
     try:
-        with np.load(path) as archive:  # plain arrays only: NumPy refuses pickled objects by default
-            return [archive[key] for key in ARRAYS]
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        with zipfile.ZipFile(path) as archive:
+            heads = [_head(archive, key) for key in ARRAYS]
+            _expected(*heads, path, remedy)
+            return [_array(archive, key) for key in ARRAYS]
+    except UsageError:
+        raise
+    except Exception as error:  # a damaged file may fail anywhere in there, and neither library lists its errors
         raise UsageError(
-            f"{path} must be an NPZ with {', '.join(ARRAYS)}; it cannot be read ({error}): "
-            f"delete it and run: invoke data --dataset {path.stem}"
+            f"{path} must be an NPZ with {', '.join(ARRAYS)}; it cannot be read ({error!r}): {remedy}"
         ) from error
+
+
+def _head(archive, key):
+    """(shape, type) of an array in an NPZ."""
+    with archive.open(f"{key}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, _, dtype = read(file)
+        return shape, dtype
+
+
+def _array(archive, key):
+    with archive.open(f"{key}.npy") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)  # a pickle may run code
+
+
+def _expected(x_train, y_train, x_test, y_test, source, remedy):
+    """Raises UsageError unless these (shape, type) of the four arrays are those of CIFAR."""
+    for part, images, labels in (("train", x_train, y_train), ("test", x_test, y_test)):
+        count = COUNTS[part]
+        shapes = images[0] == (count, 32, 32, 3) and labels[0] == (count,)
+        if not shapes or images[1] != np.uint8 or not np.issubdtype(labels[1], np.integer):
+            raise UsageError(
+                f"{source}: expected {count} {part} images (32, 32, 3) uint8 with a label each, a whole number; "
+                f"got {images[0]} {images[1]} and {labels[0]} {labels[1]}: {remedy}"
+            )
 
 
 def _checked(dataset, source):
     """The data set in canonical order. Raises UsageError unless it holds exactly the official images."""
     remedy = f"delete it and run: invoke data --dataset {dataset.name}"
-    for part, count in (("train", 50_000), ("test", 10_000)):
-        images, labels = getattr(dataset, f"x_{part}"), getattr(dataset, f"y_{part}")
-        if images.shape != (count, 32, 32, 3) or images.dtype != np.uint8 or labels.shape != (count,):
-            raise UsageError(
-                f"{source}: expected {count} {part} images (32, 32, 3) uint8 with a label each; "
-                f"got {images.shape} {images.dtype} and {labels.shape}: {remedy}"
-            )
+    arrays = [getattr(dataset, key) for key in ARRAYS]
+    _expected(*((array.shape, array.dtype) for array in arrays), source, remedy)
+    for part in COUNTS:
+        labels = getattr(dataset, f"y_{part}")
         if labels.min() < 0 or labels.max() >= dataset.classes:
             raise UsageError(
                 f"{source}: expected {part} labels from 0 to {dataset.classes - 1}; "

@@ -20,6 +20,8 @@ from .units import Conv, ResidualUnit, chain
 # convs per unit and how many times wider than its 3x3 layer a unit's output is
 BRANCHES = {"one-layer": (1, 1), "basic": (2, 1), "bottleneck": (3, 4)}
 
+PAPER_DEPTHS = {"one-layer": (110,), "basic": (20, 56, 110), "bottleneck": (164, 1001)}  # of CIFAR nets
+
 # ImageNet's units per stage, from the first ResNet paper's Table 1; ResNet-200 has 16 more than ResNet-152 on 28x28
 IMAGENET_UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
 
@@ -72,11 +74,15 @@ class NetworkSpec:
             if len(self.widths) != len(units):
                 raise UsageError(f"widths must be one a stage, {len(units)} of them; got {self.widths}")
             return units
+        if not self.widths:
+            raise UsageError("widths must be one a stage, one stage or more; got none")
         convs, stages = BRANCHES[self.branch][0], len(self.widths)
         units, rest = divmod(self.depth - 2, convs * stages)  # 3n+2, 6n+2 or 9n+2
         if rest or units < 1:
-            examples = {"one-layer": "110", "basic": "20, 56, 110", "bottleneck": "164, 1001"}[self.branch]
-            raise UsageError(f"depth of a {self.branch} net must be {convs * stages}n+2 ({examples}); got {self.depth}")
+            step, net = convs * stages, f"{self.branch} net" + (f" of {stages} stages" if stages != 3 else "")
+            examples = PAPER_DEPTHS[self.branch] if stages == 3 else [n * step + 2 for n in (1, 2, 3)]
+            rule = f"{step}n+2 ({', '.join(map(str, examples))})"
+            raise UsageError(f"depth of a {net} must be {rule}; got {self.depth}")
         return (units,) * stages
 
     def convs(self, width, stride):
@@ -119,7 +125,7 @@ class NetworkSpec:
         if "widths" in given:
             given["widths"] = tuple(given["widths"])
         sizes = [*given.get("widths", ()), *(given[name] for name in ("classes", "channels") if name in given)]
-        if not all(isinstance(size, int) and size > 0 for size in sizes):
+        if not all(type(size) is int and size > 0 for size in sizes):
             raise UsageError(f"widths, classes and channels of a network's spec must be 1 or more; got {sizes}")
         if "shortcut" in given:
             options = dict(given["shortcut"])

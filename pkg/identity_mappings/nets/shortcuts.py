@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..errors import UsageError, choose
+from ..errors import UsageError, choose, is_number
 from .norm import BatchNorm2d
 
 
@@ -149,4 +149,9 @@ def shortcut(kind="identity", **options):
     missing = [name for name, value in complete.items() if value is None]
     if missing:
         raise UsageError(f"the shortcut {kind!r} needs {', '.join(missing)}; got none")
+    for name, value in complete.items():
+        switch = type(defaults[name]) is bool
+        if type(value) is not bool if switch else not is_number(value):
+            wanted = "true or false" if switch else "a number"
+            raise UsageError(f"{name} of the shortcut {kind!r} must be {wanted}; got {value!r}")
     return Shortcut(kind, tuple(complete.items()))

@@ -11,8 +11,8 @@ from pathlib import Path
 from ..experiments import paper
 from ..experiments.protocols import Reduction
 from ..experiments.runs import plan
+from ..hardware import cores
 from ..results import records
-from ..training.many import cores
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES, EXECUTED = ROOT / "notebooks", ROOT / "book" / "runs"
@@ -85,8 +85,11 @@ def _inputs(source, parameters, shown):
 
 
 def _noted(target):
-    """The hash that an executed copy was made with; None where there is no copy."""
-    return json.loads(target.read_text())["metadata"].get(NOTE) if target.exists() else None
+    """The hash that an executed copy was made with; None where there is no copy that can be read."""
+    try:
+        return json.loads(target.read_text())["metadata"].get(NOTE)
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):  # cut short, say: it is made anew
+        return None
 
 
 # --- copies to take away

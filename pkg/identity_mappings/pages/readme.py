@@ -108,7 +108,7 @@ def _covered(rows, tier, results):
         cut = any(records.reductions(row, tier, results) for row in rows)
         return "cut down only" if cut else "not run"
     n = f"n = {run[0]}" if min(run) == max(run) else f"n = {min(run)} to {max(run)}"
-    return f"{len(run)}, {n}"
+    return f"{len(run)} row{'s' * (len(run) != 1)}, {n}"
 
 
 def picture(results=None):

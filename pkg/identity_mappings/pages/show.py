@@ -204,8 +204,15 @@ def figure(name):
         f"{row.plain_name()}: {verdict_words(row, tables.row_lines(row, tier, reduction)[-1])}"
         for row in panel.compared()
     ]
-    caption = f"{title}. {paper_sees} In test error, here: {'; '.join(said)}."
+    caption = f"{title}. {paper_sees} In test error, here: {'; '.join(said)}.{_sampled(panel, tier, reduction)}"
     return Curves(panel.summaries(tier, reduction), f"figure-{name}-{tier}", title, caption)
+
+
+def _sampled(panel, tier, reduction):
+    """What is to be known of a curve whose points, but the last, count on a part of the test images."""
+    found = [record for summary in panel.summaries(tier, reduction) for record in summary.records]
+    counts = sorted({record["curve_test_images"] for record in found if "curve_test_images" in record})
+    return f" Test errors before the last point are of the first {counts[0]:,} test images." if counts else ""
 
 
 def benches(folder):
@@ -278,24 +285,36 @@ def precisions(folder):
     """Rows of Table 2 by the precision that they were trained in, from records in a folder for each."""
     from ..training.step import PRECISIONS
 
-    rows, folders = paper.rows(2), {name: Path(folder, name) for name in PRECISIONS}
+    return _side_by_side(folder, PRECISIONS, (("bf16", "fp32"), ("bf16-skip-fp32", "bf16")))
+
+
+def layouts(folder):
+    """What the layout of BN's tensors does on a CPU: its rounding, and rows of Table 2 trained in each."""
+    measured, names = _outcomes(folder)[0], ("channels-last", "contiguous")
+    words = {"output": "one BN's output", "gradient": "the first gradient of ResNet-110, full pre-activation"}
+    lines = [(words[what], *(f"{errors[name]:.1e}" for name in names)) for what, errors in measured["errors"].items()]
+    rounding = grids.markdown(("distance from double precision, relative", *(f"`{name}`" for name in names)), lines)
+    runs = _side_by_side(folder, names, (names,))
+    return _markdown(rounding, f"float32, {measured['device']}, torch {measured['versions']['torch']}.", runs.data)
+
+
+def _side_by_side(folder, names, pairs):
+    """Rows of Table 2 by the folder that their records lie in, and the differences of pairs of folders."""
+    rows, folders = paper.rows(2), {name: Path(folder, name) for name in names}
     lines, effects = [], []
     for tier, reduction in dict.fromkeys(s for each in folders.values() for s in records.settings(rows, each)):
         for row in rows:
             found = {name: summarise(row, tier, reduction, each) for name, each in folders.items()}
             if any(each.n for each in found.values()):
                 lines.append((row.case, tables.tier_words(tier, reduction), *found.values()))
-                effects.append((row.case, *(tables.effect(found[one], found[other]) for one, other in PAIRS)))
+                effects.append((row.case, *(tables.effect(found[one], found[other]) for one, other in pairs)))
     if not lines:
         return _markdown("Not measured.")
-    header = ("case", "recipe", *(f"`{name}`" for name in PRECISIONS))
+    header = ("case", "recipe", *(f"`{name}`" for name in names))
     note = "Test error in percent: the median of n runs, their mean ± standard deviation in brackets."
-    pairs = ("case", *(f"`{one}` less `{other}`" for one, other in PAIRS))
+    differences = ("case", *(f"`{one}` less `{other}`" for one, other in pairs))
     paired = "The mean difference in points of runs of the same seed, with its 95 % interval."
-    return _markdown(grids.markdown(header, lines), note, grids.markdown(pairs, effects), paired)
-
-
-PAIRS = (("bf16", "fp32"), ("bf16-skip-fp32", "bf16"))
+    return _markdown(grids.markdown(header, lines), note, grids.markdown(differences, effects), paired)
 
 
 def _outcomes(folder):

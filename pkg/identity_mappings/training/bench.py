@@ -24,13 +24,14 @@ from ..data import Dataset
 from ..data.batches import Images
 from ..errors import UsageError, choose
 from ..experiments.protocols import CIFAR
+from ..hardware import be_exact, device_name
+from ..hardware import cores as cores_of
 from ..nets.counts import BYTES, activation_bytes, count
 from ..nets.networks import cifar_spec
 from ..results import grids
 from . import memory
 from .capture import faster
-from .loop import be_exact, device_name, stream
-from .many import cores as cores_of
+from .loop import stream
 from .step import PRECISIONS, Step
 
 BASELINE = (

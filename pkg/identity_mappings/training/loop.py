@@ -1,6 +1,5 @@
 """One run from where it stands to its record."""
 
-import os
 import platform
 import time
 from contextlib import contextmanager, nullcontext
@@ -13,6 +12,7 @@ import torch
 import torchvision
 
 from ..errors import UsageError, choose
+from ..hardware import be_exact, device_name
 from ..results import records
 from ..weights.files import check_installed, save
 from . import checkpoint
@@ -196,39 +196,3 @@ def _outcome(state, finite, how, threads):
         "data_checksum": state.data_checksum,
         **state.results(),
     }
-
-
-def be_exact(device):
-    """fp32 means fp32: no TF32 in convolutions or matrix products, and no algorithm chosen by a timing.
-
-    On CUDA also what runs beside each other need, to be set before the device is first used: a workspace of cuBLAS
-    that does not depend on the other streams, and as many queues to the device as there are streams.
-    """
-    if device != "cpu":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
-
-
-def device_name(device):
-    """The device as a record names it."""
-    if device != "cpu":
-        return torch.cuda.get_device_name(device)
-    try:
-        with open("/proc/cpuinfo") as file:
-            models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-        return models[0] if models else platform.machine()
-    except OSError:
-        return platform.processor() or platform.machine()
-
-
-def resolve_device(device):
-    """ "cpu" or "cuda" for "auto", "cpu" or "cuda". Raises UsageError for a CUDA device that is not there."""
-    choose(device, ("auto", "cpu", "cuda"), "device")
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise UsageError("device cuda needs a CUDA device that torch can use; got none: use --device cpu")
-    return ("cuda" if available else "cpu") if device == "auto" else device

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from .. import data as datasets
-from ..data import cifar
 from ..data.batches import Images
-from ..errors import UsageError, choose
+from ..errors import UsageError, choose, first_line
+from ..hardware import cores
 
-SMALL = ("cifar10", "cifar100", "digits", "digit-pairs")
+SMALL = tuple(datasets.DATASETS)
 DATASETS = (*SMALL, "imagenet", "folder")
 CROPS = {224: 256, 320: 320}  # the crop -> the shorter side before it, in pixels (section 5)
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -68,7 +68,7 @@ def small_batches(spec, dataset, images, path=None, batch=BATCH, device="cpu"):
             f"these weights need images less the mean image of {images['dataset']}; got --dataset {dataset}: "
             f"evaluate them on {images['dataset']}"
         )
-    held = cifar.load(dataset, path and Path(path)) if dataset in cifar.CLASSES else datasets.load(dataset)
+    held = datasets.load(dataset, path and Path(path))
     expected, found = (spec.classes, spec.channels), (held.classes, held.x_test.shape[-1])
     if expected != found:
         raise UsageError(
@@ -76,7 +76,7 @@ def small_batches(spec, dataset, images, path=None, batch=BATCH, device="cpu"):
             f"{found[0]} classes: choose another --dataset"
         )
     if kind is None:
-        mean, std = (torch.tensor(images[name]) * 255 for name in ("mean", "std"))
+        mean, std = (torch.tensor(images[name], dtype=torch.float32) * 255 for name in ("mean", "std"))
         test = Images(held.x_test, held.y_test, mean, std, device)
         words = _words(images)
     else:
@@ -99,8 +99,6 @@ def folder_batches(spec, path, images, crop=224, batch=BATCH):
     from torch.utils.data import DataLoader
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
-
-    from ..training.many import cores
 
     choose(crop, CROPS, "crop")
     images = images or IMAGENET
@@ -136,8 +134,9 @@ def _picture(path):
     try:
         with Image.open(path) as picture:
             return picture.convert("RGB")
-    except OSError as error:
-        raise UsageError(f"{path} must be a picture; it cannot be read ({error}): replace or remove it") from error
+    except Exception as error:  # a damaged file may fail anywhere in there, and Pillow promises no list of errors
+        reason = first_line(error)
+        raise UsageError(f"{path} must be a picture; it cannot be read ({reason}): replace or remove it") from error
 
 
 def _answered(batches):

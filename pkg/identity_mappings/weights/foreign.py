@@ -9,14 +9,16 @@ is refused. Pickled files are read without running code in them.
 """
 
 import pickle
+import warnings
+import zipfile
 from dataclasses import dataclass, field
 
 import torch
 
-from ..errors import UsageError, choose
+from ..errors import UsageError, choose, first_line
 from ..nets.networks import cifar_spec, imagenet_spec
 from . import torch7
-from .files import fill
+from .reading import COUNT, checked, existing, filled, outline
 from .torch7_trees import from_tree
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # fb.resnet.torch's, which most others took over
@@ -156,44 +158,49 @@ def load(path, layout, depth=None, dataset=None, **choices):
 
 def read_pytorch(path):
     """The tensors of a PyTorch checkpoint by name, at its top or under a usual key, without "module." prefixes."""
+    path = existing(path, "a PyTorch checkpoint")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UsageError(f"no weights at {path}: give the path of a PyTorch checkpoint") from None
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                    raise ValueError("its archive is compressed")  # as torch.save writes none, and larger than it looks
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tensors that are refused in a line of our own
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UsageError(
             f"{path} is no PyTorch checkpoint of tensors alone; code in a file is never run: save it anew as "
             "torch.save(network.state_dict(), path)"
         ) from error
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(f"{path} must be a PyTorch checkpoint; it cannot be read ({reason})") from error
+    except Exception as error:  # a damaged file may fail anywhere in there, and PyTorch promises no list of errors
+        raise UsageError(f"{path} must be a PyTorch checkpoint; it cannot be read ({first_line(error)})") from error
     for key in ("state_dict", "net", "model", "model_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise UsageError(f"{path} must hold a state_dict, alone or under the key state_dict, net or model")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
+    return checked({str(key).removeprefix("module."): value for key, value in content.items()}, path)
 
 
 def from_tensors(tensors, layout, depth, source="the checkpoint", **choices):
     """The network of a layout and depth with those tensors. Raises UsageError unless they are exactly its own."""
     stem, classifier = (tensors.get(f"{key}.weight") for key in (layout.keys.stem[0], layout.keys.classifier))
-    if stem is None or classifier is None or stem.ndim != 4 or classifier.ndim != 2:
+    there = stem is not None and classifier is not None and stem.numel() and classifier.numel()
+    if not there or stem.ndim != 4 or classifier.ndim != 2:
         wanted = f"{layout.keys.stem[0]}.weight and {layout.keys.classifier}.weight"
         raise UsageError(f"{source} has not the layout of {layout.source}: it lacks {wanted}; choose another --layout")
     sizes = {"classes": len(classifier), "channels": stem.shape[1]}
-    network = layout.spec(depth, **layout.choices | sizes | choices).build()
-    names = {theirs: ours for ours, theirs in key_map(network.spec, layout.keys).items()}
+    spec = layout.spec(depth, **layout.choices | sizes | choices)
+    expected = outline(spec, tensors, source).state_dict()
+    names = {theirs: ours for ours, theirs in key_map(spec, layout.keys).items()}
     renamed = {}
     for key, tensor in tensors.items():
         module, _, name = key.rpartition(".")
         renamed[f"{names[module]}.{name}" if module in names else key] = tensor
-    for key, tensor in network.state_dict().items():
-        if key.endswith("num_batches_tracked"):  # a count that evaluation does not read; old files lack it
-            renamed.setdefault(key, tensor)
-    fill(network, reordered(renamed, network.spec) if layout.centred else renamed, source)
-    return network
+    for key in expected:
+        if key.endswith(COUNT):  # a count that evaluation does not read; old files lack it
+            renamed.setdefault(key, torch.zeros((), dtype=torch.int64))
+    return filled(spec, reordered(renamed, spec) if layout.centred else renamed, source)
 
 
 def key_map(spec, keys):
