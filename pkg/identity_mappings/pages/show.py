@@ -392,8 +392,8 @@ def _reading(table, start, tier, reduction):
         f"error of {ended:.1f} %{fitted}; the paper's ends at a test error of {base.published} %. Such runs show which "
         "network is easier to train at the start, which is the paper's own argument for both of its claims. They do "
         "not show what a network gains by regularisation once it has fitted its images, nor whether one that trains "
-        "slowly catches up. What is *seen* here may not hold in the paper's setting, and what is *contradicted* here may hold "
-        "there. Five runs of each row in the paper tier would settle it: "
+        "slowly catches up. What is *seen* here may not hold in the paper's setting, and what is *contradicted* here "
+        "may hold there. Five runs of each row in the paper tier would settle it: "
         f"`invoke reproduce --table {table} --tier paper --seeds 5`."
     )
 
