@@ -162,7 +162,7 @@ def reached(cells):
 
 @pytest.mark.parametrize("page", sorted(BOOK.glob("*.md")), ids=lambda page: page.stem)
 def test_a_page_reads_records_if_its_modules_do(page):
-    options = r"(?:(?::[^\n]*\n)*|---\n.*?\n---\n)"
+    options = r"(?:---\n.*?\n---\n|(?::[^\n]*\n)*)"
     cells = "\n".join(re.findall(rf"```\{{code-cell\}}[^\n]*\n{options}(.*?)```", page.read_text(), flags=re.S))
     patterns = fresh.READS.get(page.stem, fresh.RECORDS)
     assert ("pkg/identity_mappings/results/records.py" in reached(cells)) == (set(fresh.RECORDS) <= set(patterns))
