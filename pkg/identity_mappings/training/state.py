@@ -7,7 +7,7 @@ import torch
 
 from ..data import load
 from ..data.batches import Images
-from .capture import faster, uncompiled
+from .capture import COMPILED, Way, faster, uncompiled
 from .memory import free, recomputes
 from .step import Step
 
@@ -60,7 +60,7 @@ class State:
         train, self.test, self.data_checksum = images(recipe, seed, device)
         recompute = recomputes(recipe, train.size, precision, free(device))
         self.on_device = Step(recipe.network, train, self.protocol, seed, device, precision, recompute)
-        self.take = self.on_device  # an iteration: the step itself, or its recording
+        self.way = Way(self.on_device)  # to take an iteration
         self.device, self.precision = self.on_device.device, precision
         self.network, self.batches = self.on_device.network, self.on_device.batches
         torch.manual_seed(seed)  # dropout draws from torch's own streams
@@ -70,15 +70,17 @@ class State:
         every = by_epochs(self.protocol, len(train)) or len(self.test) <= SAMPLE
         self.sample = None if every else SAMPLE
 
-    def speed_up(self, say):
-        """Take the following iterations the fastest way there is; see `capture.faster`."""
+    def speed_up(self, say, begin=COMPILED):
+        """Take the iterations that are left the fastest way there is, of those from `begin`; see `capture.faster`."""
+        if self.finished:  # after the last iteration there are no batch and no rate to try a way with
+            return
         self.batches.bring(self.iteration)
-        self.take = faster(self.on_device, say)
+        self.way = faster(self.on_device, say, begin)
 
     def step(self):
         """One iteration of the protocol; the host's share of it."""
         self.batches.bring(self.iteration)
-        self.take()
+        self.way.take()
         self.summed += 1
         self.iteration += 1
 
@@ -134,7 +136,7 @@ class State:
         cuda = self.device.type == "cuda"
         return {
             "iteration": self.iteration,
-            "tensors": self.on_device.tensors(),
+            "tensors": self.on_device.packed(),
             "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if cuda else None},
             "curve": self.curve,
             "summed": self.summed,
@@ -144,8 +146,7 @@ class State:
     def load_dict(self, saved):
         """Go on from what `to_dict` gave."""
         self.iteration = saved["iteration"]
-        for name, tensor in self.on_device.tensors().items():
-            tensor.copy_(saved["tensors"][name])
+        self.on_device.unpack(saved["tensors"])
         torch.set_rng_state(saved["random"]["cpu"].cpu())
         if saved["random"]["cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(saved["random"]["cuda"].cpu())

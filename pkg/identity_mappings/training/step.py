@@ -39,7 +39,7 @@ class Step:
         if precision == "bf16-skip-fp32":
             for module in network.modules():
                 if isinstance(module, ResidualUnit):
-                    module.resize.register_forward_hook(_widened)
+                    module.resize = _widened(module.resize)
         network.recompute = recompute
         self.network = network.to(self.device, memory_format=torch.channels_last).train()
         self.batches = Batches(images, protocol, seed)
@@ -82,6 +82,24 @@ class Step:
         }
 
 
+    def packed(self):
+        """`tensors` as a checkpoint keeps them, wherever they lie: on any device, in any memory format."""
+        sgd, statistics = self.sgd, self.statistics
+        return self.tensors() | {
+            "weights": sgd.packed(sgd.weights),
+            "velocity": sgd.packed(sgd.velocity),
+            "running": statistics.slots.packed(statistics.running),
+        }
+
+    def unpack(self, saved):
+        """Go on from what `packed` gave."""
+        self.sgd.fill(self.sgd.weights, saved["weights"])
+        self.sgd.fill(self.sgd.velocity, saved["velocity"])
+        self.statistics.slots.fill(self.statistics.running, saved["running"])
+        for name in ("counter", "loss_sum", "wrong_sum"):
+            self.tensors()[name].copy_(saved[name])
+
+
 class Copies:
     """The weights that autocast would cast one by one, each iteration anew, cast in one operation; the same numbers.
 
@@ -117,6 +135,13 @@ class Copies:
                 setattr(layer, name, parameter)
 
 
-def _widened(module, inputs, x):
-    """Hook of a unit's `resize`: x in float32, and so, by type promotion, y = x + F."""
-    return x.float()
+class Float32(nn.Module):
+    """Its input in float32. A module and no hook, for Dynamo guards the first and not the second."""
+
+    def forward(self, x):
+        return x.float()
+
+
+def _widened(resize):
+    """A unit's `resize` whose output x is in float32, and so, by type promotion, y = x + F; names of weights stay."""
+    return nn.Sequential(*resize, Float32()) if isinstance(resize, nn.Sequential) else nn.Sequential(resize, Float32())
