@@ -92,15 +92,15 @@ CIFAR = (
     Statement(
         "3.1",
         "A result is the median of 5 runs; ours are at the last iteration.",
-        ("results/records.py", "return statistics.median(self.errors) if self.errors else None"),
-        ("results/test_records.py", "test_medians_and_how_they_are_printed"),
+        ("results/statistics.py", "return statistics.median(self.errors) if self.errors else None"),
+        ("results/test_statistics.py", "test_medians_and_how_they_are_printed"),
         trap(11, "the last iteration"),
     ),
     Statement(
         "Table 1",
         "A test error above 20 % is a failure.",
         ("experiments/rows.py", "FAIL_ABOVE = 20.0"),
-        ("results/test_records.py", "test_only_table_1_calls_an_error_above_20_percent_a_failure"),
+        ("results/test_statistics.py", "test_only_table_1_calls_an_error_above_20_percent_a_failure"),
     ),
     Statement(
         "Table 4",

@@ -39,7 +39,7 @@ NETWORKS, UNITS, ORDERS, SHORTCUTS, NORM = (
 )
 PROTOCOLS, PAPER = "experiments/protocols.py", "experiments/paper.py"
 BATCHES, SGD, STEP, LOOP = "data/batches.py", "training/sgd.py", "training/step.py", "training/loop.py"
-RECORDS = "results/records.py"
+STATISTICS = "results/statistics.py"
 
 MUTATIONS = (
     Mutation(
@@ -106,7 +106,7 @@ MUTATIONS = (
     once(
         "11_one_run",
         "a verdict from one run",
-        RECORDS,
+        STATISTICS,
         'return f"underpowered (n={self.n}: no interval)"',
         'return "consistent" if abs(self.median - published.error) <= RESOLUTION else "differs"',
     ),

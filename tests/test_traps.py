@@ -19,7 +19,7 @@ from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import CIFAR
 from identity_mappings.nets.norm import BatchNorm2d
 from identity_mappings.nets.shortcuts import Gate
-from identity_mappings.results import records
+from identity_mappings.results.statistics import Summary
 from identity_mappings.training import state as training_state
 from identity_mappings.training import train
 from identity_mappings.training.sgd import SGD
@@ -159,7 +159,7 @@ def test_11_one_run_tells_nothing_apart():
     """Seeds move ResNet-110 by about 0.2 points: one run neither agrees with nor differs from a printed number."""
     for table, id, error in ((1, "original", 6.37), (2, "110-full-pre-activation", 6.61)):
         (row,) = paper.rows(table, [id])
-        assert records.Summary(row, "paper", (error,), ()).verdict().startswith("underpowered")
+        assert Summary(row, "paper", (error,), ()).verdict().startswith("underpowered")
 
 
 def test_12_dropout_has_an_expectation_of_one_half():

@@ -11,7 +11,8 @@ from identity_mappings.commands import scaled
 from identity_mappings.experiments import paper, runs, studies
 from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.pages import plots
-from identity_mappings.results import records, tables
+from identity_mappings.results import tables
+from identity_mappings.results.statistics import Summary, difference
 
 
 def leaves(json, path=()):
@@ -98,12 +99,12 @@ def summary(id, table="choices", **errors):
         for seed, error in errors.items()
     )
     values = tuple(sorted(math.inf if error is None else error for error in errors.values()))
-    return records.Summary(row, "quick", values, found)
+    return Summary(row, "quick", values, found)
 
 
 def test_a_difference_is_paired_by_seed():
     ours, base = summary("nesterov", s0=31.0, s1=33.0, s2=35.5), summary("basic", s2=35.0, s1=32.0, s0=30.0, s7=99.0)
-    mean, half = records.difference(ours, base)
+    mean, half = difference(ours, base)
     assert mean == pytest.approx(2.5 / 3)
     assert half == pytest.approx(4.303 * statistics.stdev([1.0, 1.0, 0.5]) / math.sqrt(3))
     assert tables.effect(ours, base) == "+0.83 ± 0.72: differs"

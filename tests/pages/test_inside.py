@@ -8,7 +8,9 @@ from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import Run, place
 from identity_mappings.pages import inside
-from identity_mappings.results import ledger, records, watching
+from identity_mappings.results import records, watching
+from identity_mappings.results.claims import CLAIMS
+from identity_mappings.results.ledger import claim_verdicts
 
 FIELDS = ("negative", "truncated", "signal", "residual", "mean", "deviation", "gradient")
 
@@ -55,8 +57,8 @@ def test_what_is_said_follows_from_the_records(put, shallow, deep, rarer, deeper
     assert f"{100 * (deep[1] + 0.1):.1f} % at the end, against {last:.1f} %: {deeper}, n = 1." in other
     ends = [f"from {100 * (first + 0.2):.1f} to {100 * (last + 0.2):.1f} % in" for first, last in (shallow, deep)]
     assert f"{ends[0]} ResNet-164, {ends[1]} ResNet-1001." in stage
-    (claim,) = [each for each in ledger.CLAIMS if each.id == "truncation"]
-    found = {tier: str(verdict) for tier, verdict in claim.verdicts(folder).items()}
+    (claim,) = [each for each in CLAIMS if each.id == "truncation"]
+    found = {tier: str(verdict) for tier, verdict in claim_verdicts(claim, folder).items()}
     assert found == {"paper tier": "not yet run", "smoke tier": f"{deeper}, n = 1"}
 
 

@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from identity_mappings.analysis import checks
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import Run, place
 from identity_mappings.results import ledger, records
-from identity_mappings.results.ledger import CLAIMS, EARLY_LOSS, FINAL_LOSS, Claim, Comparison
+from identity_mappings.results.claims import CLAIMS, Claim, Comparison
+from identity_mappings.results.quantities import EARLY_LOSS, ERROR, FINAL_LOSS
+from identity_mappings.results.statistics import summarise
 
 ROOT = Path(__file__).resolve().parents[2]
 CUT = Reduction(depth=20)
@@ -99,7 +102,7 @@ def test_small_tiers_never_decide(put, comparison, ours, base, word, tier, tmp_p
     if comparison.base:
         put(1, comparison.base, base, tier)
     assert str(ledger.verdict(comparison, tier, results=tmp_path)) == f"{word}, n = 1"
-    found = claim(comparison).verdicts(tmp_path)
+    found = ledger.claim_verdicts(claim(comparison), tmp_path)
     assert {name: str(one) for name, one in found.items()} == {
         "paper tier": "not yet run",
         f"{tier} tier": f"{word}, n = 1",
@@ -118,18 +121,18 @@ def test_a_claim_holds_when_all_of_it_does(put, tmp_path):
     put(1, "original", [6.6, 6.7, 6.5, 6.8, 6.6])
     put(1, "conv-1x1", [12.1, 12.3, 12.2, 12.4, 12.0])
     both = claim(CONV, Comparison(1, "dropout", "fails"))
-    assert str(both.verdict("paper", results=tmp_path)) == "underpowered, n = 5, 1 of 2 comparisons run"
+    assert str(ledger.claim_verdict(both, "paper", results=tmp_path)) == "underpowered, n = 5, 1 of 2 comparisons run"
     put(1, "dropout", [90.0])
-    assert str(both.verdict("paper", results=tmp_path)) == "holds, n = 1"
+    assert str(ledger.claim_verdict(both, "paper", results=tmp_path)) == "holds, n = 1"
     put(1, "shortcut-gating-6", [9.1, 9.3, 9.2, 9.4, 9.0])
-    assert both.verdict("paper", results=tmp_path).word == "holds"
-    assert claim(CONV, NEAR).verdict("paper", results=tmp_path).word == "differs"
+    assert ledger.claim_verdict(both, "paper", results=tmp_path).word == "holds"
+    assert ledger.claim_verdict(claim(CONV, NEAR), "paper", results=tmp_path).word == "differs"
 
 
 def test_losses_at_the_start_and_at_the_end(put, tmp_path):
     put(2, "110-bn-after-addition", [9.0] * 3, losses=[2.0, 1.8, 0.5, 0.1])
     put(2, "110-original", [9.0] * 3, losses=[1.5, 1.1, 0.6, 0.2])
-    of = ledger.records.summary(paper.rows(2, ["110-original"])[0], "paper", results=tmp_path).records[0]
+    of = summarise(paper.rows(2, ["110-original"])[0], "paper", results=tmp_path).records[0]
     assert EARLY_LOSS.of(of) == pytest.approx(1.3)  # the mean of the two entries in the first tenth
     assert FINAL_LOSS.of(of) == 0.2
     for quantity, word in ((EARLY_LOSS, "holds"), (FINAL_LOSS, "differs")):
@@ -158,7 +161,7 @@ def test_a_cut_of_the_depth_says_nothing_of_depth(put, tmp_path):
     for depth in (164, 1001):
         for order in ("original", "pre-activation"):
             put(3, f"cifar10-{depth}-{order}", [9.0 - depth / 1000], "quick", CUT, losses=[2.0, 1.0, 0.5, 0.1])
-    by_id = {each.id: each.verdicts(tmp_path) for each in CLAIMS}
+    by_id = {each.id: ledger.claim_verdicts(each, tmp_path) for each in CLAIMS}
     assert list(by_id["pre-activation"]) == ["paper tier", "quick tier at 20 layers"]
     for id in ("depth", "slow-start", "deeper-gains-more"):
         assert list(by_id[id]) == ["paper tier"]
@@ -174,7 +177,7 @@ def test_every_row_that_a_claim_names_is_there():
 
 def test_what_is_compared_is_what_the_papers_own_numbers_show():
     """Each comparison of test errors holds between the numbers that the paper prints."""
-    for comparison in (one for each in CLAIMS for one in each.comparisons if one.quantity is ledger.ERROR):
+    for comparison in (one for each in CLAIMS for one in each.comparisons if one.quantity is ERROR):
         if comparison.table == "gate-bias":
             continue
         ids = [i for i in (comparison.row, comparison.base, *(comparison.rest or ())) if i]
@@ -193,7 +196,7 @@ def test_the_computed_claims_hold_and_say_so(tmp_path):
 
 
 def test_a_computation_that_fails_is_a_claim_that_differs():
-    wrong = Claim("wrong", "1", "Wrong.", "", check=ledger._exact(lambda: 0.5))
+    wrong = Claim("wrong", "1", "Wrong.", "", check=checks.exact(lambda: 0.5))
     assert ledger.said(wrong) == "**differs**: largest relative error 5e-01"
 
 

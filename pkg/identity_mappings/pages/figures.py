@@ -6,6 +6,7 @@ from ..errors import choose
 from ..experiments import paper
 from ..experiments.protocols import TIERS, Reduction
 from ..results import records
+from ..results.statistics import summarise
 
 
 def settings(rows, results=None):
@@ -32,8 +33,8 @@ class Figure:
         return settings(self._rows(), results)
 
     def summaries(self, tier, reduction=Reduction(), results=None):
-        """The `records.Summary` of each row."""
-        return [records.summary(row, tier, reduction, results) for row in self._rows()]
+        """The `Summary` of each row."""
+        return [summarise(row, tier, reduction, results) for row in self._rows()]
 
     def _rows(self):
         return [row for table, id in self.rows for row in paper.rows(table, [id])]

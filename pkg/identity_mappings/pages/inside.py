@@ -9,6 +9,7 @@ from itertools import zip_longest
 from ..experiments import paper
 from ..experiments.protocols import TIERS, Reduction
 from ..results import grids, records, tables, watching
+from ..results.statistics import seen_or_not
 from ..training.watched import MOMENTS
 from .pictures import COLOURS, FAINT, MARKS, Picture, figure, gaps, plain
 
@@ -171,10 +172,10 @@ def said(results=None):
     rarer, deeper = "not run", "not run"
     if shallow:
         rarer = f"from {shallow[0]:.1f} % before training to {shallow[-1]:.1f} % at its end, the mean over the units"
-        rarer += f": {records.seen(shallow[-1] < shallow[0])}, n = {runs['ResNet-164']}"
+        rarer += f": {seen_or_not(shallow[-1] < shallow[0])}, n = {runs['ResNet-164']}"
     if shallow and deep:
         deeper = f"{deep[-1]:.1f} % at the end, against {shallow[-1]:.1f} %"
-        deeper += f": {records.seen(deep[-1] > shallow[-1])}, n = {min(runs.values())}"
+        deeper += f": {seen_or_not(deep[-1] > shallow[-1])}, n = {min(runs.values())}"
     lines = [
         f"*Training makes truncation rarer at 164 layers*: {rarer}.",
         f"*It stays more frequent at 1001*: {deeper}.",

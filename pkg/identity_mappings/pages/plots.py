@@ -9,7 +9,7 @@ from . import pictures
 def curves(summaries, title=""):
     """A matplotlib Figure: training loss (dashed, left axis) and test error (solid, right axis) against iteration.
 
-    summaries: `records.Summary`s, each with a colour of its own for all of its runs; those without runs are left out.
+    summaries: `Summary`s, each with a colour of its own for all of its runs; those without runs are left out.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D

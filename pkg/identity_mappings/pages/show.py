@@ -13,7 +13,9 @@ from ..experiments.protocols import TIERS, Reduction
 from ..experiments.rows import FAIL_ABOVE
 from ..experiments.runs import place
 from ..nets.counts import parameters
-from ..results import grids, ledger, records, tables
+from ..results import grids, records, tables
+from ..results.quantities import ERROR, FINAL_LOSS
+from ..results.statistics import summarise
 from . import figures, notebooks
 
 
@@ -80,7 +82,7 @@ def _settings(shortcut):
 def provenance(table, row, tier, reduction=""):
     """Where each of the row's numbers comes from, a line a run."""
     (row,) = paper.rows(table, [row])
-    found = records.summary(row, tier, Reduction.parse(reduction)).records
+    found = summarise(row, tier, Reduction.parse(reduction)).records
     several = len(row.networks) > 1
     header = ("seed", "status", "test error, %", "device", "commit", "torch", "wall seconds")
     lines = [
@@ -262,7 +264,7 @@ def precisions(folder):
     lines, effects = [], []
     for tier, reduction in dict.fromkeys(s for each in folders.values() for s in records.settings(rows, each)):
         for row in rows:
-            found = {name: records.summary(row, tier, reduction, each) for name, each in folders.items()}
+            found = {name: summarise(row, tier, reduction, each) for name, each in folders.items()}
             if any(each.n for each in found.values()):
                 lines.append((row.case, tables.tier_words(tier, reduction), *found.values()))
                 effects.append((row.case, *(tables.effect(found[one], found[other]) for one, other in PAIRS)))
@@ -384,8 +386,8 @@ def convergence():
     for ours in (row for row in paper.rows(3) if row.baseline):
         pair = (*paper.rows(3, [ours.baseline]), ours)
         for tier, reduction in figures.settings(pair):
-            found = [records.summary(row, tier, reduction) for row in pair]
-            losses, errors = ([_median_of(what, each) for each in found] for what in (ledger.FINAL_LOSS, ledger.ERROR))
+            found = [summarise(row, tier, reduction) for row in pair]
+            losses, errors = ([_median_of(what, each) for each in found] for what in (FINAL_LOSS, ERROR))
             seen = "yes" if losses[1] > losses[0] and errors[1] < errors[0] else "no"
             numbers = (*(f"{loss:.3f}" for loss in losses), *(f"{error:.2f}" for error in errors))
             name = f"`{ours.id}`, {tables.tier_words(tier, reduction)}"
@@ -413,7 +415,7 @@ def search(name):
     if not settings:
         return _markdown("Not run.")
     tier, reduction = settings[-1]
-    found = [records.summary(row, tier, reduction) for row in paper.rows(name)]
+    found = [summarise(row, tier, reduction) for row in paper.rows(name)]
     return plots.search(found, tables.title(name, tier, reduction))
 
 

@@ -9,6 +9,7 @@ from ..experiments.protocols import TIERS, Reduction
 from ..experiments.runs import plan
 from ..nets.counts import activation_bytes, count, parameters
 from . import grids, records
+from .statistics import summarise
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def costs(results=None):
 
 
 def _by_device(row, tier, reduction, results):
-    finished = [r for r in records.summary(row, tier, reduction, results).records if r["status"] == "finished"]
+    finished = [r for r in summarise(row, tier, reduction, results).records if r["status"] == "finished"]
     if not finished:
         return
     recipe = plan([row], tier, [0], reduction)[0].recipe

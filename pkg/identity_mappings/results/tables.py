@@ -5,6 +5,7 @@ from textwrap import fill
 from ..experiments import paper, studies
 from ..experiments.protocols import TIERS, Reduction
 from . import grids, records
+from .statistics import difference, summarise
 
 COLUMNS = ("row", "the paper", "ours", "n", "verdict")
 
@@ -33,7 +34,7 @@ def effect(ours, baseline):
         return "baseline"
     if not (ours.n and baseline.n):
         return "not run"
-    found = records.difference(ours, baseline)
+    found = difference(ours, baseline)
     if found is None:
         return "no interval"
     mean, half = found
@@ -42,11 +43,11 @@ def effect(ours, baseline):
 
 def compared(row, tier, reduction=Reduction(), results=None):
     """(the row's Summary, its baseline's Summary or None) in one tier."""
-    ours = records.summary(row, tier, reduction, results)
+    ours = summarise(row, tier, reduction, results)
     if row.baseline is None:
         return ours, None
     (baseline,) = paper.rows(row.table, [row.baseline])
-    return ours, records.summary(baseline, tier, reduction, results)
+    return ours, summarise(baseline, tier, reduction, results)
 
 
 def title(table, tier, reduction=Reduction()):

@@ -13,6 +13,7 @@ from collections import deque
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 
@@ -20,7 +21,7 @@ from ..data import SIZES
 from ..errors import UsageError
 from ..results import records
 from . import memory
-from .loop import nothing, process_kept, stream, train, training
+from .loop import How, nothing, process_kept, stream, train, training
 from .state import images
 
 AT_ONCE = 3  # runs on one CUDA device: what one net of the paper needs to fill it, by the model in book/trainer.md
@@ -35,34 +36,34 @@ def cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def train_all(runs, device="cpu", precision="fp32", results=None, weights=False, report=nothing):
+def train_all(runs, report=nothing, **how):
     """Train all runs that have no record; returns {run: its record, or the UsageError that it met}, in their order.
 
-    Each has the numbers of `train` alone with as many threads. `report` gets the events of `train`. Runs that go wrong
-    do not stop the others. On SIGINT or SIGTERM all runs under way leave a checkpoint, and Interrupted is raised.
+    how: fields of `How`; `threads` is, on a CPU, each process's share of the cores. Each run has the numbers of `train`
+    alone with as many threads. `report` gets the events of `train`. Runs that go wrong do not stop the others. On
+    SIGINT or SIGTERM all runs under way leave a checkpoint, and Interrupted is raised.
     """
-    outcomes = {}
+    how, outcomes = How(**how), {}
     for run in runs:
         try:
-            outcomes[run] = records.read(run, results)
+            outcomes[run] = records.read(run, how.results)
         except UsageError as error:
             outcomes[run] = error
-    if weights:  # a run that ended without keeping them is answered by `train`
+    if how.weights:  # a run that ended without keeping them is answered by `train`
         ended = [run for run in runs if isinstance(outcomes[run], dict)]
-        outcomes |= {run: _outcome_of(run, (device, precision, None, results, weights), report, None) for run in ended}
+        outcomes |= {run: _outcome_of(run, how, report, None) for run in ended}
     waiting = [run for run in runs if outcomes[run] is None]
     if not waiting:
         return outcomes
     with _interrupt() as asked:
-        if device == "cpu":
+        if how.device == "cpu":
             # as many processes as the whole plan can use, not what is left of it: a plan that goes on after a kill
             # must give each run the threads, and so the last bits, that it would have had
             processes = min(cores(), len(runs))
-            how = (device, precision, cores() // processes, results, weights)
-            processes = _that_fit(waiting, processes, precision, report)
+            how = replace(how, threads=cores() // processes)
+            processes = _that_fit(waiting, processes, how.precision, report)
             outcomes |= _in_processes(waiting, processes, how, report, asked)
         else:
-            how = (device, precision, None, results, weights)
             with process_kept():
                 outcomes |= Together(waiting, how, report, asked.is_set).outcomes
         if asked.is_set():
@@ -87,7 +88,7 @@ def _interrupt():
 
 def _outcome_of(run, how, report, should_stop):
     try:
-        return train(run, *how, report=report, should_stop=should_stop)
+        return train(run, report, should_stop, **vars(how))
     except UsageError as error:
         return error
 
@@ -107,7 +108,7 @@ class Together:
         while self.under_way or (self.waiting and not should_stop()):
             while self._another():
                 run = self.waiting.popleft()
-                self.under_way[run] = stream(how[0]), training(run, *how, report=report, should_stop=should_stop)
+                self.under_way[run] = stream(how.device), training(run, how, report, should_stop)
                 self._iterate(run)  # the first iteration takes all the memory that the run ever will
             at_once = len(self.under_way)
             while self.under_way and len(self.under_way) == at_once:
@@ -119,11 +120,11 @@ class Together:
             return False
         if not self.under_way:
             return True
-        run, device, precision = self.waiting[0], *self.how[:2]
+        run, device = self.waiting[0], self.how.device
         if _draws(run) or any(map(_draws, self.under_way)):
             return False
         available, (train_images, *_) = self.free(device), images(run.recipe, run.seed, device)
-        return available is None or memory.need(run.recipe, train_images.size, precision) <= available
+        return available is None or memory.need(run.recipe, train_images.size, self.how.precision) <= available
 
     def _iterate(self, run):
         context, iterations = self.under_way[run]
