@@ -1,6 +1,7 @@
 """The commands of the companion: `invoke --list` names them, `invoke --help reproduce` explains one.
 
 invoke reproduce --table 3     train what has no record, execute the rows' notebooks, print the table
+invoke doctor                  what this machine has, what of it works, and what to begin with
 invoke status                  what has been run, and what is next
 invoke book                    the site
 """
@@ -50,7 +51,7 @@ def count(seeds):
         "tier": TIER,
         "seeds": "runs of each row, with seeds 0, 1, ...; default: 1, a study's own; the paper's medians are of 5",
         "device": "auto, cpu or cuda",
-        "precision": "fp32, bf16 (autocast), or bf16-skip-fp32 (its signal along the shortcuts in float32)",
+        "precision": "fp32, bf16 (autocast), bf16-skip-fp32 (its signal along the shortcuts in float32), or fp16",
         "depth": "train at a smaller depth than the row's, recorded as such (not in the paper tier)",
         "iterations": "train for fewer iterations than the tier's, recorded as such (not in the paper tier)",
         "width": "train with fewer channels in the first stage, recorded as such (not in the paper tier)",
@@ -93,6 +94,12 @@ def reproduce(
         commands.raise_refused(outcomes)
 
     run(action)
+
+
+@task(help={"device": "auto, cpu or cuda", "json": "print it as JSON"})
+def doctor(_, device="auto", json=False):
+    """Say what this machine has, what of it works, and what to begin with; half a minute."""
+    run(lambda: commands.doctor(device, json))
 
 
 @task(help={"table": "only this table or study"})

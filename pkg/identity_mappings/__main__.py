@@ -3,6 +3,7 @@
 python -m identity_mappings train --table 3 --row cifar10-110-original --seed 0 --tier quick
 python -m identity_mappings evaluate --weights seed-0.safetensors
 python -m identity_mappings watch --table 3 --row cifar10-164-original
+python -m identity_mappings doctor
 python -m identity_mappings status
 python -m identity_mappings table --table 3 --tier quick
 python -m identity_mappings data --dataset cifar10
@@ -25,7 +26,7 @@ def parser():
     names = ", ".join(map(str, paper.GROUPS))
     top = argparse.ArgumentParser(prog="python -m identity_mappings", description=__doc__.split("\n")[0])
     kinds = top.add_subparsers(
-        dest="command", required=True, metavar="train | evaluate | watch | status | table | data | bench"
+        dest="command", required=True, metavar="train | evaluate | watch | doctor | status | table | data | bench"
     )
 
     def command(name, help):
@@ -50,7 +51,9 @@ def parser():
         )
         recipe(made)
         made.add_argument("--device", default="auto", help="auto, cpu or cuda")
-        made.add_argument("--precision", default="fp32", help="fp32, bf16 (autocast) or bf16-skip-fp32")
+        made.add_argument(
+            "--precision", default="fp32", help="fp32, bf16 (autocast), bf16-skip-fp32, or fp16 for GPUs without bf16"
+        )
 
     train = command("train", "Train the runs of a table's rows that have no record yet.")
     runs(train)
@@ -68,6 +71,9 @@ def parser():
     evaluate.add_argument("--precision", help="fp32 or bf16 (autocast); default: the weights' own, else fp32")
     watch = command("watch", "Train runs once more and keep what their Residual Units do on the way (section 4.2).")
     runs(watch)
+    doctor = command("doctor", "Say what this machine has, what of it works, and what to begin with; half a minute.")
+    doctor.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    doctor.add_argument("--json", action="store_true", help="print it as JSON")
     status = command("status", "Show how many runs each row has, per tier, and what is next.")
     status.add_argument("--table", help="only this table")
     table = command("table", "Print a table from the records.")

@@ -189,6 +189,16 @@ def bench(
         measuring.write(json, outcome)
 
 
+def doctor(device="auto", json=False):
+    """Say what this machine has, what of it works, and what to begin with. Raises UsageError if nothing can train."""
+    from . import doctor as examining  # no other command needs it
+
+    found, trouble = examining.examine(resolve_device(device))
+    print(examining.as_json(found, trouble) if json else examining.text(found))
+    if trouble:
+        raise UsageError(f"doctor: {trouble}")
+
+
 def status(table=None):
     """Print each row's runs per tier: finished, diverged, running, stopped with a checkpoint; and what is next."""
     chosen = paper.rows(table)

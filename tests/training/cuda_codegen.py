@@ -4,8 +4,9 @@ python tests/training/cuda_codegen.py h200 bf16 '{"depth": 4, "widths": [16]}'
 
 One iteration of the net is taken on the CPU with its Residual Units compiled by a back end that moves each graph to a
 described device, keeps the code that Inductor writes for it, and runs the graph itself where it is. It prints one
-JSON line for each graph, `backward` or forward: the net and unit it is of, its calls of Triton kernels and of
-convolutions, and for each of its kernels the size of the cubin that Triton's compiler and ptxas make of it.
+JSON line for each graph, `backward` or forward: the net it is of, its calls of Triton kernels and of convolutions,
+for each of its kernels the size of the cubin that Triton's compiler and ptxas make of it, and how many block sizes a
+timing on the device may choose from for a reduction at most (another order of a sum would be other bits).
 
 It replaces what torch says of the device, and so runs in a process of its own (`generated`).
 """
@@ -136,8 +137,11 @@ class Backend:
         return compile_fx(graph, inputs, inner_compile=self._inner)
 
     def _inner(self, graph, inputs, **options):
+        import torch
         from torch._inductor import compile_fx
         from torch._inductor.graph import GraphLowering
+
+        from identity_mappings.training.capture import inductor_options
 
         def keep(lowering):
             code, _ = lowering.codegen()
@@ -146,7 +150,8 @@ class Backend:
 
         here = copy.deepcopy(graph)
         moved, placed = on_cuda(copy.deepcopy(graph), inputs)
-        with mock.patch.object(GraphLowering, "_compile_to_module", keep):
+        chosen = inductor_options()
+        with mock.patch.object(GraphLowering, "_compile_to_module", keep), torch._inductor.config.patch(chosen):
             try:
                 compile_fx.compile_fx_inner(moved, placed, **options)
             except Exception as error:
@@ -229,10 +234,12 @@ def sources_of(net, precision):
 
 
 def calls(source):
-    """{"triton": calls of Triton kernels, "convolutions": calls of those, "others": lines that call other libraries}."""
+    """{"triton": calls of Triton kernels, "convolutions": of those, "others": lines that call other libraries}."""
     body = source[source.index("def call") :]
     body = body[: body.index("\n        return (")].splitlines()
-    outside = [line.strip() for line in body if "extern_kernels." in line or "torch.ops." in line and ".default(" in line]
+    outside = [
+        line.strip() for line in body if "extern_kernels." in line or "torch.ops." in line and ".default(" in line
+    ]
     return {
         "triton": sum(bool(re.search(r"\btriton_\w+\.run\(", line)) for line in body),
         "convolutions": sum("convolution" in line for line in outside),
@@ -249,7 +256,6 @@ def cubin(name, source, target):
     """The cubin of a generated kernel as Inductor would first launch it on the device."""
     import importlib.util
 
-    import torch
     import triton
 
     path = Path(tempfile.mkdtemp()) / "kernel.py"
@@ -270,7 +276,6 @@ def cubin(name, source, target):
         target=target,
         options={"num_warps": config.num_warps, "num_stages": config.num_stages},
     )
-    assert isinstance(torch.cuda.get_device_capability(), tuple)
     return built.asm["cubin"], len(heuristic.configs)
 
 
@@ -280,7 +285,8 @@ def main(device, precision, *nets):
         for backward, source in sources_of(net, precision):
             found = {name: cubin(name, text, target) for name, text in kernels(source)}
             sizes = {name: len(binary) for name, (binary, _) in found.items()}
-            choices = max((count for _, count in found.values()), default=0)
+            reductions = [count for name, (_, count) in found.items() if not name.startswith("triton_poi")]
+            choices = max(reductions, default=1)
             line = {"net": net, "backward": backward, "cubins": sizes, "choices": choices} | calls(source)
             print(json.dumps(line), flush=True)
 

@@ -121,7 +121,7 @@ GRAPHS = []  # those that were compiled since it was emptied
 
 
 def counted(graph, inputs):
-    """A back end that generates no code: PyTorch's own kernels. One for all nets, for Dynamo asks for it by identity."""
+    """A back end that generates no code: PyTorch's own kernels. One for all nets, for Dynamo compares identities."""
     GRAPHS.append(graph)
     return lookup_backend("aot_eager")(graph, inputs)
 

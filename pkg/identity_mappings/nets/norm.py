@@ -124,6 +124,9 @@ class RunningStatistics:
         for norm in norms:
             (norm.running_mean, norm.batch_mean), (norm.running_var, norm.batch_var) = next(views), next(views)
 
-    def update(self):
-        """running = (1 - momentum) running + momentum batch."""
-        self.running.lerp_(self.batch, self.momentum)
+    def update(self, where=None):
+        """running = (1 - momentum) running + momentum batch; with `where`, a (1,) bool, only if that is true."""
+        if where is None:
+            self.running.lerp_(self.batch, self.momentum)
+        else:
+            self.running.copy_(torch.where(where, self.running.lerp(self.batch, self.momentum), self.running))

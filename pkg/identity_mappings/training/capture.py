@@ -87,7 +87,7 @@ def compile_units(network, compiled=True, **options):
 
 
 def _configure(name, earlier, least):
-    """Raise a number of Dynamo's configuration to `least`, under the name that this torch or an earlier one has for it."""
+    """Raise a setting of Dynamo to `least`, by the name that this torch has for it, or an earlier one had."""
     name, config = name if hasattr(torch._dynamo.config, name) else earlier, torch._dynamo.config
     setattr(config, name, max(least, getattr(config, name)))
 

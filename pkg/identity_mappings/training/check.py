@@ -38,7 +38,7 @@ def _random_state(device):
 
 
 def checked(step, plain, take):
-    """{"loss", "velocity", "statistics"}: how far `take` lies from the plain step, each relative; the state is as before.
+    """How far `take` lies from the plain step: {"loss", "velocity", "statistics"}, relative; the state is as before.
 
     `plain` and `take` each take an iteration of `step`, from the same state; `take` takes it twice. Velocity: the
     difference over the part of it that is this iteration's. Statistics: the batch's, of all BNs.
@@ -60,7 +60,9 @@ def checked(step, plain, take):
     }
     for name, most in TOLERANCES[step.precision].items():
         if not found[name] <= most:  # a nan is no agreement either
-            raise Disagreement(f"a replay's {name} is {found[name]:.2g} from a plain step's; at most {most:g} is allowed")
+            raise Disagreement(
+                f"a replay's {name} is {found[name]:.2g} from a plain step's; at most {most:g} is allowed"
+            )
     return found
 
 

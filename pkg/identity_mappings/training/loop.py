@@ -1,6 +1,5 @@
 """One run from where it stands to its record."""
 
-import os
 import platform
 import time
 from contextlib import contextmanager, nullcontext
@@ -15,7 +14,8 @@ import torchvision
 from ..errors import UsageError, choose
 from ..results import records
 from ..weights.files import check_installed, save
-from . import checkpoint
+from . import checkpoint, environment
+from .capture import COMPILED, WAYS
 from .state import Clock, State
 from .step import PRECISIONS
 from .watched import WatchedState
@@ -41,7 +41,8 @@ class How:
     device: "cpu" or "cuda". precision: one of PRECISIONS. threads: CPU threads; a resumed run keeps those it began
     with, for they may change the last bits; None: torch's own number. results: the folder of the records; None: as
     `results_dir`. weights: whether to keep the weights of a run that ends, in a file beside its record that is complete
-    before the record is there.
+    before the record is there. way: the fastest of `capture.WAYS` to try on a CUDA device. recompute: whether to
+    compute activations twice, for want of memory, even where the estimate does not ask for it.
     """
 
     device: str = "cpu"
@@ -49,6 +50,8 @@ class How:
     threads: int | None = None
     results: Path | None = None
     weights: bool = False
+    way: str = COMPILED
+    recompute: bool = False
 
 
 def train(run, report=nothing, should_stop=never, **how):
@@ -90,6 +93,7 @@ def stream(device):
 def training(run, how, report=nothing, should_stop=never):
     """A generator that does what `train` does, an iteration at a time; it returns what `train` returns."""
     choose(how.precision, PRECISIONS, "precision")
+    environment.suits(how.precision, how.device)
     if how.weights:
         check_installed()
     results = how.results
@@ -117,7 +121,8 @@ def _training(run, how, report, should_stop):
     threads = saved["threads"] if saved else how.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
     be_exact(how.device)
-    state = (WatchedState if run.watched else State)(run.recipe, run.seed, how.device, how.precision)
+    kind = WatchedState if run.watched else State
+    state = kind(run.recipe, run.seed, how.device, how.precision, how.recompute)
     if saved:
         state.load_dict(saved["state"])
 
@@ -130,7 +135,13 @@ def _training(run, how, report, should_stop):
 
     tell("start")
     clock, last_checkpoint, last_report = Clock(state), time.monotonic(), 0.0
-    state.speed_up(lambda line: tell("note", line=f"{run.name}: {line}"))
+    environments = saved.get("environments", []) if saved else []
+
+    def say(line):
+        tell("note", line=f"{run.name}: {line}")
+
+    state.speed_up(say, max([how.way, *(each["way"] for each in environments[-1:])], key=WAYS.index))
+    _note_environment(environments, state, how.device, say)
     finite = True
     while finite and not state.finished:
         state.step()
@@ -145,13 +156,13 @@ def _training(run, how, report, should_stop):
             last_report = now
         if stop or now - last_checkpoint > CHECKPOINT_SECONDS:
             clock.read()
-            checkpoint.save(run, state, threads, how.results)
+            checkpoint.save(run, state, threads, environments, how.results)
             last_checkpoint = now
         if stop:
             return None
         yield
     clock.read()
-    record = records.completed(run, _outcome(state, finite, how, threads))
+    record = records.completed(run, _outcome(state, finite, how, threads, environments))
     if how.weights and finite:  # before the record: once that is there, the run is never trained again
         save(run.weights_path(how.results), state.network, record)
     records.store(run, record, how.results)
@@ -159,7 +170,18 @@ def _training(run, how, report, should_stop):
     return record
 
 
-def _outcome(state, finite, how, threads):
+def _note_environment(environments, state, device, say):
+    """Add what a CUDA run trains in from here on, if it is not what it trained in before; and say so."""
+    if (now := environment.of(device, state.way.name)) is None or state.finished:
+        return
+    before = environments[-1] if environments else now
+    if difference := environment.changes(before, now):
+        say(f"goes on in another environment, which may change last bits: {difference}")
+    if difference or not environments:
+        environments.append({"iteration": state.iteration, **now, "agreement": state.way.agreement})
+
+
+def _outcome(state, finite, how, threads, environments):
     return {
         "status": "finished" if finite else "diverged",
         "test_error": state.curve["test_error"][-1],
@@ -176,19 +198,15 @@ def _outcome(state, finite, how, threads):
             "numpy": numpy.__version__,
         },
         "data_checksum": state.data_checksum,
+        **({"environments": environments} if environments else {}),
         **state.results(),
     }
 
 
 def be_exact(device):
-    """fp32 means fp32: no TF32 in convolutions or matrix products, and no algorithm chosen by a timing.
-
-    On CUDA also what runs beside each other need, to be set before the device is first used: a workspace of cuBLAS
-    that does not depend on the other streams, and as many queues to the device as there are streams.
-    """
+    """fp32 means fp32: no TF32 in convolutions or matrix products, and no algorithm chosen by a timing."""
     if device != "cpu":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
+        environment.prepare()
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.benchmark = False
@@ -210,6 +228,7 @@ def device_name(device):
 def resolve_device(device):
     """ "cpu" or "cuda" for "auto", "cpu" or "cuda". Raises UsageError for a CUDA device that is not there."""
     choose(device, ("auto", "cpu", "cuda"), "device")
+    environment.prepare()
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise UsageError("device cuda needs a CUDA device that torch can use; got none: use --device cpu")

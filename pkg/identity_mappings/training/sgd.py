@@ -81,17 +81,29 @@ class SGD:
             view.copy_(shaped(part, view))
 
     @torch.no_grad()
-    def step(self, gradients, rate):
+    def step(self, gradients, rate, scale=None):
         """Update the parameters in place by their gradients, given in the order of `self.parameters`, of any type.
 
         rate: (1,), a tensor beside the weights and of their type, so that no step has a number of its own.
+        scale: the `LossScale` of the loss whose gradients these are; then nothing changes unless all are finite, and
+        whether they are is returned, as a (1,) bool.
         """
-        m, w, v = self.protocol.momentum, self.weights, self.velocity
-        # type by type: a cat of mixed types copies tensor by tensor
         flattened = (flat(gradient, self.last) for gradient in gradients)
+        # type by type: a cat of mixed types copies tensor by tensor
         alike = [list(each) for _, each in groupby(flattened, key=lambda gradient: gradient.dtype)]
-        parts = [joined(each).to(w.dtype) for each in alike]
+        parts = [joined(each).to(self.weights.dtype) for each in alike]
         g = torch.cat(parts) if len(parts) > 1 else parts[0]
+        if scale is None:
+            self._update(g, rate)
+            return None
+        before, finite = (self.weights.clone(), self.velocity.clone()), scale.unscaled(g)
+        self._update(g, rate)
+        for buffer, old in zip((self.weights, self.velocity), before, strict=True):
+            buffer.copy_(torch.where(finite, buffer, old))
+        return finite
+
+    def _update(self, g, rate):
+        m, w, v = self.protocol.momentum, self.weights, self.velocity
         g[: self.decayed].add_(w[: self.decayed], alpha=self.protocol.weight_decay)
         if self.protocol.velocity == "caffe":
             v.mul_(m).addcmul_(g, rate)

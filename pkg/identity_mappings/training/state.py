@@ -8,7 +8,7 @@ import torch
 from ..data import load
 from ..data.batches import Images
 from .capture import COMPILED, Way, faster, uncompiled
-from .memory import free, recomputes
+from .memory import evaluated_at_once, free, recomputes
 from .step import Step
 
 EVALUATION_BATCH = 500
@@ -55,10 +55,10 @@ class State:
     is the run's result, is of all, and so are all entries where `sample` is None.
     """
 
-    def __init__(self, recipe, seed, device, precision):
+    def __init__(self, recipe, seed, device, precision, recompute=False):
         self.recipe, self.protocol, self.seed = recipe, recipe.protocol, seed
         train, self.test, self.data_checksum = images(recipe, seed, device)
-        recompute = recomputes(recipe, train.size, precision, free(device))
+        recompute = recompute or recomputes(recipe, train.size, precision, free(device))
         self.on_device = Step(recipe.network, train, self.protocol, seed, device, precision, recompute)
         self.way = Way(self.on_device)  # to take an iteration
         self.device, self.precision = self.on_device.device, precision
@@ -119,12 +119,13 @@ class State:
         return 100.0 * int(wrong) / count
 
     def _wrong(self, count):
-        wrong = torch.zeros((), device=self.device, dtype=torch.int64)
-        for start in range(0, count, EVALUATION_BATCH):
-            batch, labels = self.test.plain(start, min(start + EVALUATION_BATCH, count))
-            with self.on_device.autocast():
-                logits = self.network(batch)
-            wrong += (logits.argmax(1) != labels).sum()
+        wrong, at_once = torch.zeros((), device=self.device, dtype=torch.int64), EVALUATION_BATCH
+        if self.device.type != "cpu":  # few launches: the device is to be busy, not the host
+            at_once = evaluated_at_once(self.recipe.network, self.test.size, self.precision)
+        with self.on_device.copies.read(), self.on_device.autocast():
+            for start in range(0, count, at_once):
+                batch, labels = self.test.plain(start, min(start + at_once, count))
+                wrong += (self.network(batch).argmax(1) != labels).sum()
         return wrong
 
     def results(self):

@@ -23,8 +23,8 @@ class WatchedState(State):
     number, and `units`: for each moment its iteration and a list a measurement, unit by unit.
     """
 
-    def __init__(self, recipe, seed, device, precision):
-        super().__init__(recipe, seed, device, precision)
+    def __init__(self, *how):
+        super().__init__(*how)
         self.moments, self.units = moments(self.protocol.iterations), []
 
     def step(self):
