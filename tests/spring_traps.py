@@ -161,7 +161,7 @@ MUTATIONS = (
         (
             (BATCHES, "n, device = len(images),", "n, device = len(images) // protocol.batch * protocol.batch,"),
             (BATCHES, "n, first = len(self.images),", "n, first = self._ring.shape[1] // len(self._epochs),"),
-            (BATCHES, "self.tables(epoch).to(", "self.tables(epoch)[:, :n].to("),
+            (BATCHES, "tables = self.tables(epoch)", "tables = self.tables(epoch)[:, :n]"),
         ),
     ),
     once(

@@ -30,7 +30,7 @@ DEVICES = {  # name -> compute capability, multiprocessors, memory in GiB
 BATCH = 128
 
 
-def generated(device, precision, *nets, timeout=300):
+def generated(device, precision, *nets, timeout=900):
     """The lines that this file prints as a command, as dicts: of these nets (fields of a NetworkSpec) on a device."""
     command = [sys.executable, __file__, device, precision, *map(json.dumps, nets)]
     with tempfile.TemporaryDirectory() as cache:

@@ -77,7 +77,7 @@ def test_the_command_prints_and_writes_what_it_measured(tmp_path, capfd):
         ({"runs": [3]}, "runs at once on a CPU are at most its cores, 2; got 3"),
         ({"runs": [0]}, "runs must be 1 or more; got 0"),
         ({"seconds": 0}, "seconds must be more than 0; got 0"),
-        ({"precisions": ["fp16"]}, "precision must be one of: .*got 'fp16'"),
+        ({"precisions": ["fp8"]}, "precision must be one of: .*got 'fp8'"),
         ({"depths": [1001]}, "ResNet-1001, 32 x 32 in batches of 128 needs about 37 GiB .* 8 GiB are free: choose"),
     ],
 )

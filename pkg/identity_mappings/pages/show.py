@@ -260,7 +260,8 @@ def precisions(folder):
     """Rows of Table 2 by the precision that they were trained in, from records in a folder for each."""
     from ..training.step import PRECISIONS
 
-    rows, folders = paper.rows(2), {name: Path(folder, name) for name in PRECISIONS}
+    compared = [name for name in PRECISIONS if any(name in pair for pair in PAIRS)]
+    rows, folders = paper.rows(2), {name: Path(folder, name) for name in compared}
     lines, effects = [], []
     for tier, reduction in dict.fromkeys(s for each in folders.values() for s in records.settings(rows, each)):
         for row in rows:
@@ -270,7 +271,7 @@ def precisions(folder):
                 effects.append((row.case, *(tables.effect(found[one], found[other]) for one, other in PAIRS)))
     if not lines:
         return _markdown("Not measured.")
-    header = ("case", "recipe", *(f"`{name}`" for name in PRECISIONS))
+    header = ("case", "recipe", *(f"`{name}`" for name in compared))
     note = "Test error in percent: the median of n runs, their mean ± standard deviation in brackets."
     pairs = ("case", *(f"`{one}` less `{other}`" for one, other in PAIRS))
     paired = "The mean difference in points of runs of the same seed, with its 95 % interval."
