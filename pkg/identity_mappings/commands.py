@@ -13,6 +13,7 @@ from .experiments.protocols import TIERS, Reduction
 from .progress import listener
 from .results import grids, records, tables
 from .training import train_all
+from .training.environment import half
 from .training.loop import PRECISIONS, be_exact, choose, device_name, resolve_device
 from .weights import evaluation, foreign
 from .weights import files as weights_files
@@ -183,8 +184,9 @@ def bench(
     """Measure images per second against a common training loop; print the table, and write it to the file `json`."""
     from .training import bench as measuring  # no other command needs it
 
-    chosen = tuple(depth) or (20, 110), tuple(runs), tuple(precision) or ("fp32", "bf16")
-    outcome = measuring.bench(*chosen, seconds, repeats, batch, size, width, resolve_device(device))
+    device = resolve_device(device)
+    chosen = tuple(depth) or (20, 110), tuple(runs), tuple(precision) or ("fp32", half(device))
+    outcome = measuring.bench(*chosen, seconds, repeats, batch, size, width, device)
     if json:
         measuring.write(json, outcome)
 

@@ -68,7 +68,7 @@ def suggestion(device):
     """(tier, precision) to begin with on a device."""
     if device == "cpu":
         return "smoke", "fp32"
-    return "quick", "bf16" if torch.cuda.get_device_capability(device) >= environment.BF16 else "fp16"
+    return "quick", environment.half(device)
 
 
 def attempt(recipe, device, precision, name, seconds):

@@ -47,9 +47,17 @@ def test_the_table_gives_median_and_range():
     assert cells[:6] == ["ResNet-8, 4 channels, 8 x 8", "ours, bf16, R = 2", "400", "100-600", "3.00", "2.00-4.00"]
 
 
+def test_an_epoch_has_its_evaluation():
+    """Of two runs that take turns: 50,000 images at the median of 400 a second, and half of ten seconds."""
+    results = bench.summarise(CASE, NAMES, ROUNDS, MEASURED, [None, 3.0, 10.0])
+    assert [result["epoch_seconds"] for result in results] == [None, 50_000 / 150 + 3, 50_000 / 400 + 5]
+    assert bench.table(results).splitlines()[3].split()[-1] == "130.0"
+
+
 def test_both_trainers_train_the_same_network():
     theirs, mine = bench.Baseline(CASE, "cpu"), bench.Ours(CASE, "cpu", "fp32")
     (_, step, _), begin = mine.runs[0], mine.runs[0][1].sgd.weights.clone()
+    assert mine.evaluation() > 0 and step.network.training
     before = [parameter.clone() for parameter in theirs.network.parameters()]
     for iterate in (theirs, mine, mine):
         iterate()

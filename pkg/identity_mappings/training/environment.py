@@ -51,6 +51,11 @@ def changes(before, now):
     )
 
 
+def half(device):
+    """The precision of two bytes in which a device computes: "bf16", or "fp16" where that is a loop over images."""
+    return "bf16" if device == "cpu" or torch.cuda.get_device_capability(device) >= BF16 else "fp16"
+
+
 def suits(precision, device):
     """Raises UsageError for a precision in which this device does not compute."""
     if device == "cpu" or not precision.startswith("bf16"):

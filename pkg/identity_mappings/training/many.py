@@ -43,6 +43,7 @@ def train_all(runs, report=nothing, **how):
     SIGINT or SIGTERM all runs under way leave a checkpoint, and Interrupted is raised.
     """
     how, outcomes = How(**how), {}
+    environment.suits(how.precision, how.device)
     for run in runs:
         try:
             outcomes[run] = records.read(run, how.results)

@@ -113,20 +113,13 @@ class State:
         """Percent of the first `count` test images (None: of all) that the network, in evaluation mode, gets wrong."""
         count = count or len(self.test)
         self.network.eval()
-        with uncompiled(self.device):
-            wrong = self._wrong(count)
-        self.network.train()
-        return 100.0 * int(wrong) / count
-
-    def _wrong(self, count):
-        wrong, at_once = torch.zeros((), device=self.device, dtype=torch.int64), EVALUATION_BATCH
+        at_once = EVALUATION_BATCH
         if self.device.type != "cpu":  # few launches: the device is to be busy, not the host
             at_once = evaluated_at_once(self.recipe.network, self.test.size, self.precision)
-        with self.on_device.copies.read(), self.on_device.autocast():
-            for start in range(0, count, at_once):
-                batch, labels = self.test.plain(start, min(start + at_once, count))
-                wrong += (self.network(batch).argmax(1) != labels).sum()
-        return wrong
+        with uncompiled(self.device):
+            wrong = mistakes(self.on_device, self.test, count, at_once)
+        self.network.train()
+        return 100.0 * int(wrong) / count
 
     def results(self):
         """What the record keeps of the run, by name."""
@@ -153,6 +146,18 @@ class State:
             torch.cuda.set_rng_state(saved["random"]["cuda"].cpu())
         self.curve, self.summed = saved["curve"], saved["summed"]
         self.seconds, self.device_seconds = saved["seconds"]
+
+
+@torch.no_grad()
+def mistakes(step, images, count, at_once):
+    """How many of the first `count` images a step's network gets wrong, a tensor on its device; so many at a time."""
+    wrong = torch.zeros((), device=step.device, dtype=torch.int64)
+    with step.copies.read(), step.autocast():
+        for start in range(0, count, at_once):
+            batch, labels = images.plain(start, min(start + at_once, count))
+            logits = step.network(batch.contiguous(memory_format=step.memory_format))
+            wrong += (logits.argmax(1) != labels).sum()
+    return wrong
 
 
 class Clock:
