@@ -4,6 +4,7 @@ None of this needs a device: what a device would do is stood in for. What only a
 """
 
 import os
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from torch import nn
 from identity_mappings import UsageError
 from identity_mappings.experiments.protocols import CIFAR, Recipe
 from identity_mappings.nets.networks import cifar_spec
+from identity_mappings.nets.norm import Grouped
 from identity_mappings.nets.shortcuts import shortcut
 from identity_mappings.training import capture, check, checkpoint, environment, loop, many, memory, train
 from identity_mappings.training import state as training_state
@@ -88,7 +90,7 @@ def ready(**choices):
 def test_the_step_agrees_with_itself_and_is_left_as_it_was(choices):
     made = ready(**choices)
     before, random = {name: tensor.clone() for name, tensor in made.tensors().items()}, torch.get_rng_state()
-    assert check.checked(made, made, made) == {"loss": 0.0, "velocity": 0.0, "statistics": 0.0}
+    assert check.checked(made, made) == {"unit": 0.0, "loss": 0.0, "velocity": 0.0, "statistics": 0.0}
     assert all(torch.equal(tensor, before[name]) for name, tensor in made.tensors().items())
     assert torch.equal(torch.get_rng_state(), random)
 
@@ -111,8 +113,40 @@ def test_a_replay_that_does_something_else_is_found_out(name):
         WRONG[name](made)
 
     with pytest.raises(check.Disagreement, match=name.strip()):
-        check.checked(made, made, wrong)
+        check.checked(made, wrong)
     assert all(torch.equal(tensor, before[key]) for key, tensor in made.tensors().items())
+
+
+@contextmanager
+def without_compiler():
+    """In it `torch.compiler.is_compiling` says no; out of it, in the test below, it says yes."""
+    before, torch.compiler.is_compiling = torch.compiler.is_compiling, lambda: False
+    try:
+        yield
+    finally:
+        torch.compiler.is_compiling = before
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_each_kind_of_unit_is_compared_alone(monkeypatch, precision, wrong):
+    """The compiler's BN against PyTorch's; and one whose gradient is wrong, which loss and statistics do not show."""
+    made = ready(depth=14, precision=precision)
+    if wrong:
+        real = Grouped.backward
+
+        def backward(ctx, slope, *rest):
+            gradient, *others = real(ctx, slope, *rest)
+            return gradient + 0.2 * slope, *others
+
+        monkeypatch.setattr(Grouped, "backward", staticmethod(backward))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    if wrong:
+        with pytest.raises(check.Disagreement, match="unit is"):
+            check.checked(made, made, without_compiler)
+    else:
+        found = check.checked(made, made, without_compiler)
+        assert 0 < found["unit"] < check.TOLERANCES[precision]["unit"] / 2
 
 
 def test_replays_that_differ_from_each_other_are_found_out():
@@ -123,7 +157,7 @@ def test_replays_that_differ_from_each_other_are_found_out():
         times.append(made.sgd.weights[:1].add_(1e-6 * len(times)))
 
     with pytest.raises(check.Disagreement, match="two replays of one iteration differ in weights"):
-        check.checked(made, made, drifts)
+        check.checked(made, drifts)
 
 
 def test_a_finished_run_is_not_sped_up(begun, monkeypatch):

@@ -58,12 +58,7 @@ def recorded(step, name):
     """The checked `Way` of that name, COMPILED or RECORDED."""
     compile_units(step.network, name == COMPILED)
     take = Recorded(step)
-
-    def plain():
-        with uncompiled(step.device):
-            step()
-
-    return Way(take, name, checked(step, plain, take))
+    return Way(take, name, checked(step, take, lambda: uncompiled(step.device)))
 
 
 def compile_units(network, compiled=True, **options):
