@@ -128,4 +128,4 @@ def test_parameters_are_views_that_keep_their_values_and_their_order():
     for parameter in network.parameters():
         assert parameter.untyped_storage().data_ptr() == sgd.weights.untyped_storage().data_ptr()
         assert parameter.ndim < 4 or parameter.is_contiguous(memory_format=torch.channels_last)
-    assert sum(parameter.numel() for parameter in network.parameters()) == len(sgd.weights)
+    assert sum(parameter.numel() for parameter in network.parameters()) == len(sgd.packed(sgd.weights))
