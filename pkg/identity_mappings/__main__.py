@@ -61,7 +61,7 @@ def parser():
     evaluate.add_argument("--layout", help=f"of another repository's checkpoint: {', '.join(NAMES)}")
     evaluate.add_argument("--depth", type=int, help="of another repository's network, as the paper counts layers")
     evaluate.add_argument("--branch", help="of another repository's network: basic or bottleneck; default: by depth")
-    evaluate.add_argument("--crop", type=int, default=224, help="224 from a shorter side of 256, or 320 from 320")
+    evaluate.add_argument("--crop", type=int, help="224 from a shorter side of 256 (default), or 320 from 320")
     evaluate.add_argument("--batch", type=int, default=BATCH, help="images at a time")
     evaluate.add_argument("--device", default="auto", help="auto, cpu or cuda")
     evaluate.add_argument("--precision", help="fp32 or bf16 (autocast); default: the weights' own, else fp32")

@@ -9,10 +9,10 @@ from . import data as datasets
 from .data import cifar
 from .errors import UsageError
 from .experiments import paper, runs, studies
-from .experiments.protocols import TIERS, Reduction
+from .experiments.protocols import IMAGENET, TIERS, Reduction
 from .progress import listener
 from .results import grids, records, tables
-from .training import train_all
+from .training import distributed, train_all
 from .training.loop import PRECISIONS, be_exact, choose, device_name, resolve_device
 from .weights import evaluation, foreign
 from .weights import files as weights_files
@@ -128,7 +128,7 @@ def evaluate(
     layout=None,
     depth=None,
     branch=None,
-    crop=224,
+    crop=None,
     batch=evaluation.BATCH,
     device="auto",
     precision=None,
@@ -136,7 +136,8 @@ def evaluate(
     """Print a network's error on a data set's test images, and how it was taken.
 
     weights: a file of this library, or with `layout` another repository's checkpoint. dataset, precision: default those
-    of the weights. data: the folder of CIFAR's files or of images by class; default: the data folder.
+    of the weights. data: the folder of CIFAR's files or of images by class; default: the data folder. crop: default the
+    first of the tests of the weights' protocol. Under torchrun the processes share the images.
     """
     device = resolve_device(device)
     if batch < 1:
@@ -154,10 +155,17 @@ def evaluate(
         batches, words = evaluation.small_batches(network.spec, dataset, images, data, batch, device)
         where = dataset
     else:
-        place = data or datasets.data_dir() / "imagenet"
-        batches, words = evaluation.folder_batches(network.spec, place, images, crop, batch)
-        where = f"{dataset} ({place}), shorter side {evaluation.CROPS[crop]}, crop {crop}"
-    score = evaluation.score(network, batches, device, precision)
+        files = evaluation.test_files(dataset, data)
+        tests = record.get("recipe", {}).get("protocol", {}).get("tests", IMAGENET.tests)
+        share = distributed.rank(), distributed.size()
+        how = (crop, batch, tests, share, device)
+        batches, words, side, crop = evaluation.folder_batches(network.spec, files, images, *how)
+        where = f"{dataset} ({files[0].root}), shorter side {side}, crop {crop}"
+    with distributed.joined(device):
+        shared = {} if dataset in evaluation.SMALL else {"total": distributed.total}
+        score = evaluation.score(network, batches, device, precision, **shared)
+    if distributed.rank():
+        return
     print(score)
     print(f"{network.spec} on {where}; normalised by {words}; {device_name(device)}, {precision}")
 

@@ -1,12 +1,14 @@
-"""The data sets, each as one `Dataset` of uint8 images in memory.
+"""The data sets: small ones as a `Dataset` of uint8 images in memory, those in files as `Photographs`.
 
 load("digits")      scikit-learn's 8x8 digits: the smoke tier's stand-in for CIFAR-10, nothing to download
 load("digit-pairs") two-digit numbers composed from them: its stand-in for CIFAR-100
+load("drawn")       pictures that the library draws, in files: its stand-in for ImageNet
+load("imagenet")    ILSVRC 2012, as a user has it, in files; "imagenet-100" and "imagenet-10" have some of its classes
 load("cifar10")     and "cifar100": the official images, from an NPZ or torchvision's files in the data folder
 """
 
 from ..errors import choose
-from . import cifar, digits
+from . import cifar, digits, imagenet
 from .dataset import Dataset, data_dir
 
 DATASETS = {
@@ -14,12 +16,25 @@ DATASETS = {
     "digit-pairs": digits.digit_pairs,
     "cifar10": lambda: cifar.load("cifar10"),
     "cifar100": lambda: cifar.load("cifar100"),
+    "drawn": lambda: imagenet.load("drawn"),
+    "imagenet-10": lambda: imagenet.load("imagenet-10"),
+    "imagenet-100": lambda: imagenet.load("imagenet-100"),
+    "imagenet": lambda: imagenet.load("imagenet"),
 }
-SIZES = {"digits": (8, 8), "digit-pairs": (8, 16), "cifar10": (32, 32), "cifar100": (32, 32)}  # of an image, (h, w)
+SIZES = {  # of an image as it is trained on, (h, w)
+    "digits": (8, 8),
+    "digit-pairs": (8, 16),
+    "cifar10": (32, 32),
+    "cifar100": (32, 32),
+    "drawn": (64, 64),
+    "imagenet-10": (64, 64),
+    "imagenet-100": (224, 224),
+    "imagenet": (224, 224),
+}
 
 
 def load(name):
-    """The `Dataset` of that name. Raises UsageError where its files are missing or damaged, with what to do."""
+    """The `Dataset` or the `Photographs` of that name. Raises UsageError where its files are missing or damaged, with what to do."""
     return DATASETS[choose(name, DATASETS, "dataset")]()
 
 

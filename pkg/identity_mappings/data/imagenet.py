@@ -10,16 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torchvision.datasets import imagenet as torchvisions
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ..errors import UsageError
 from . import drawn
 from .dataset import data_dir
 
 PLACE = "IDENTITY_MAPPINGS_IMAGENET"  # the environment's variable for the folder
-ENDINGS = (".jpeg", ".jpg", ".png")
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 CLASSES = 1000
-EVERY = 10  # "imagenet-100" has each tenth class, in alphabetical order of the wnids: some of every kind of thing
+
+# The smaller data sets have every so many-th class in alphabetical order of the wnids: some of every kind of thing.
+EVERY = {"imagenet": 1, "imagenet-100": 10, "imagenet-10": 100}
+NAMES = ("drawn", *EVERY)
+NAMES = ("drawn", *EVERY)
 
 
 @dataclass(frozen=True)
@@ -68,20 +73,16 @@ def folder():
 
 
 def load(name):
-    """The `Photographs` "imagenet", "imagenet-100" or "drawn". Raises UsageError where they are not there as they must."""
+    """The `Photographs` of one of NAMES. Raises UsageError where they are not there as they must."""
     if name == "drawn":
         return photographs(name, drawn.folder())
-    found = photographs(name, folder())
-    if found.classes == CLASSES and name == "imagenet-100":
-        return _some(found, np.arange(0, CLASSES, EVERY))
-    expected = {"imagenet": CLASSES, "imagenet-100": CLASSES // EVERY}[name]
-    if found.classes != expected:
-        also = f", or all {CLASSES} of ILSVRC 2012," if name == "imagenet-100" else ""
+    found = photographs("imagenet", folder())
+    if found.classes != CLASSES:
         raise UsageError(
-            f"{name} must have {expected} classes{also} under {found.train.root}; got {found.classes}: "
-            f"complete the folder, or name another with --data"
+            f"ImageNet must have {CLASSES} classes, each a folder under {found.train.root}; got {found.classes}: "
+            f"complete it, or name another folder with --data"
         )
-    return found
+    return found if name == "imagenet" else _some(name, found, np.arange(0, CLASSES, EVERY[name]))
 
 
 def photographs(name, root):
@@ -120,7 +121,7 @@ def by_class(root):
     for label, name in enumerate(names):
         listed = _listed(root / name)
         if not listed:
-            raise UsageError(f"{root / name} must hold pictures ({', '.join(ENDINGS)}); it holds none")
+            raise UsageError(f"{root / name} must hold images; it holds none")
         paths += [f"{name}/{file}" for file, _ in listed]
         sizes += [size for _, size in listed]
         labels += [label] * len(listed)
@@ -129,7 +130,7 @@ def by_class(root):
 
 def _listed(place):
     """[(name, bytes)] of the pictures in a folder, by name."""
-    return sorted((e.name, e.stat().st_size) for e in os.scandir(place) if e.name.lower().endswith(ENDINGS))
+    return sorted((e.name, e.stat().st_size) for e in os.scandir(place) if e.name.lower().endswith(IMG_EXTENSIONS))
 
 
 def _files(root, paths, labels, sizes):
@@ -144,13 +145,11 @@ def _is_flat(place):
 
 def _flat(place, names):
     """The `Files` of a flat validation folder, labelled by the development kit that lies beside it."""
-    from torchvision.datasets import imagenet
-
     root = place.parent
     try:
-        if not (root / imagenet.META_FILE).exists():
-            imagenet.parse_devkit_archive(root, DEVKIT)
-        _, truth = imagenet.load_meta_file(root)
+        if not (root / torchvisions.META_FILE).exists():
+            torchvisions.parse_devkit_archive(root)
+        _, truth = torchvisions.load_meta_file(root)
     except (OSError, RuntimeError, ImportError) as error:
         raise UsageError(
             f"{place} is flat, and its labels stand in {DEVKIT}; they cannot be had from {root} ({error}): put that "
@@ -169,7 +168,7 @@ def _flat(place, names):
     return _files(place, [file for file, _ in listed], [place_of[name] for name in truth], [size for _, size in listed])
 
 
-def _some(found, kept):
+def _some(name, found, kept):
     """The classes `kept`, (k,) labels in ascending order, labelled anew from 0."""
 
     def part(files):
@@ -178,4 +177,4 @@ def _some(found, kept):
         return Files(files.root, files.paths[inside], labels, files.bytes[inside])
 
     names = tuple(found.names[k] for k in kept)
-    return Photographs("imagenet-100", part(found.train), part(found.test), names)
+    return Photographs(name, part(found.train), part(found.test), names)

@@ -6,8 +6,10 @@ and some CMYK files under the name of JPEG), Pillow does. Both give the same pix
 
 import io
 from functools import lru_cache
+from importlib import metadata
 
 import numpy as np
+import PIL
 from PIL import Image
 
 COMMON = ("YCbCr", "Gray", "RGB")  # the colour spaces in which simplejpeg and Pillow agree
@@ -88,3 +90,10 @@ def decoder():
         return None
     return simplejpeg
 
+
+
+def name():
+    """What decodes most pictures, with its version."""
+    if decoder() is None:
+        return f"Pillow {PIL.__version__}"
+    return f"simplejpeg {metadata.version('simplejpeg')}"

@@ -41,11 +41,12 @@ class Pictures:
     """Pictures in files, and how they become a network's input.
 
     files: `imagenet.Files`. protocol: has `crop`, `mean` and `std`, and for training the augmentation. workers: loader
-    processes; 0 loads in this one. device: where batches are wanted.
+    processes; 0 loads in this one. device: where batches are wanted. share: this process's of a training batch; None: all of it.
     """
 
-    def __init__(self, files, protocol, device="cpu", workers=0):
+    def __init__(self, files, protocol, device="cpu", workers=0, share=None):
         self.files, self.protocol, self.device, self.workers = files, protocol, torch.device(device), workers
+        self.share = share or Share(protocol.batch)
 
     def __len__(self):
         return len(self.files)
@@ -55,9 +56,13 @@ class Pictures:
         """(height, width) in pixels of a training crop."""
         return self.protocol.crop, self.protocol.crop
 
-    def batches(self, protocol, seed, share):
+    def shared(self, share):
+        """The same pictures, of which a process takes another share."""
+        return Pictures(self.files, self.protocol, self.device, self.workers, share)
+
+    def batches(self, protocol, seed):
         """The training batches of a run; see `PictureBatches`."""
-        return PictureBatches(self, protocol, seed, share)
+        return PictureBatches(self, protocol, seed, self.share)
 
     def test(self, side, crop, batch, rank=0, size=1):
         """Batches of every `size`-th picture from `rank` on: its shorter side resized to `side`, its middle cut out.

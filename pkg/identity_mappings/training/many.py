@@ -20,6 +20,7 @@ from ..data import SIZES
 from ..errors import UsageError
 from ..results import records
 from . import memory
+from .memory import cores
 from .loop import nothing, process_kept, stream, train, training
 from .state import images
 
@@ -28,11 +29,6 @@ AT_ONCE = 3  # runs on one CUDA device: what one net of the paper needs to fill 
 
 class Interrupted(Exception):
     """Ctrl-C or a polite kill, after every run under way has left a checkpoint."""
-
-
-def cores():
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def train_all(runs, device="cpu", precision="fp32", results=None, weights=False, report=nothing):

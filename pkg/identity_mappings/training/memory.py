@@ -1,5 +1,6 @@
-"""Whether a run fits, from what its network keeps for the backward pass and from what the device has free."""
+"""Whether a run fits, from what its network keeps for the backward pass and from what the machine has free."""
 
+import os
 from itertools import accumulate
 
 import torch
@@ -22,6 +23,11 @@ def free(device):
         return None
     unused, _ = torch.cuda.mem_get_info(device)
     return unused + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def cores():
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def main():

@@ -7,8 +7,11 @@ import torch
 
 from ..data import load
 from ..data.batches import Images
+from ..data.pictures import Pictures
+from ..experiments.protocols import ImageNetProtocol
+from . import distributed
 from .capture import faster, uncompiled
-from .memory import free, recomputes
+from .memory import cores, free, recomputes
 from .step import Step
 
 EVALUATION_BATCH = 500
@@ -17,6 +20,8 @@ CURVE = ("iteration", "rate", "train_loss", "train_error", "test_error")
 
 def images(recipe, seed, device):
     """(training images, test images, checksum) of a run, once a process: runs of the same data share them."""
+    if isinstance(recipe.protocol, ImageNetProtocol):
+        return _pictures(recipe.dataset, recipe.protocol, device)
     part = None if recipe.folds is None else seed % recipe.folds
     return _images(recipe.dataset, part, recipe.folds, recipe.protocol.normalisation, device)
 
@@ -29,6 +34,17 @@ def _images(dataset, part, parts, normalisation, device):
     return *Images.pair(data, normalisation, device), data.checksum
 
 
+def _pictures(dataset, protocol, device):
+    """(training `Pictures`, test `Pictures`, checksum) of a data set in files."""
+    photographs = _photographs(dataset)
+    workers = 0 if device == "cpu" else max(1, cores() // distributed.beside())
+    train, test = (Pictures(files, protocol, device, workers) for files in (photographs.train, photographs.test))
+    return train, test, photographs.checksum
+
+
+_photographs = lru_cache(maxsize=1)(load)  # a folder of a million files is listed once a process
+
+
 class State:
     """Everything about a run that the next iteration reads: weights, velocity, running statistics, random streams.
 
@@ -39,8 +55,7 @@ class State:
     def __init__(self, recipe, seed, device, precision):
         self.recipe, self.protocol, self.seed = recipe, recipe.protocol, seed
         train, self.test, self.data_checksum = images(recipe, seed, device)
-        recompute = recomputes(recipe, train.size, precision, free(device))
-        self.on_device = Step(recipe.network, train, self.protocol, seed, device, precision, recompute)
+        self.on_device = self._begun(train, device, precision)
         self.take = self.on_device  # an iteration: the step itself, or its recording
         self.device, self.precision = self.on_device.device, precision
         self.network, self.batches = self.on_device.network, self.on_device.batches
@@ -48,6 +63,11 @@ class State:
         self.iteration, self.seconds, self.device_seconds = 0, 0.0, 0.0
         self.curve = {column: [] for column in CURVE}
         self.summed = 0
+
+    def _begun(self, train, device, precision):
+        """The `Step` at its first iteration."""
+        recompute = recomputes(self.recipe, train.size, precision, free(device))
+        return Step(self.recipe.network, train, self.protocol, self.seed, device, precision, recompute)
 
     def speed_up(self, say):
         """Take the following iterations the fastest way there is; see `capture.faster`."""

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..data.batches import Batches
 from ..nets.networks import initialise
 from ..nets.norm import BatchNorm2d, RunningStatistics, set_group
 from ..nets.units import ResidualUnit
@@ -42,7 +41,7 @@ class Step:
                     module.resize.register_forward_hook(_widened)
         network.recompute = recompute
         self.network = network.to(self.device, memory_format=torch.channels_last).train()
-        self.batches = Batches(images, protocol, seed)
+        self.batches = images.batches(protocol, seed)
         self.sgd = SGD(self.network, protocol)
         self.copies = Copies(self.network, self.sgd, torch.bfloat16 if precision != "fp32" else None)
         self.statistics = RunningStatistics(self.network, protocol.bn_momentum)
