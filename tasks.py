@@ -20,12 +20,12 @@ from identity_mappings import commands  # noqa: E402
 from identity_mappings.__main__ import guarded  # noqa: E402
 from identity_mappings.errors import UsageError  # noqa: E402
 from identity_mappings.experiments import paper  # noqa: E402
-from identity_mappings.experiments.protocols import Reduction  # noqa: E402
+from identity_mappings.experiments.protocols import TIERS, Reduction  # noqa: E402
 from identity_mappings.pages import notebooks, site  # noqa: E402
 from identity_mappings.results import tables  # noqa: E402
 
 ROW = "a row's id, as `invoke status` lists them; may be repeated; default: all rows of the table"
-TIER = "smoke (digits, no download), quick (CIFAR, a tenth of the schedule) or paper; default: smoke, on CUDA quick"
+TIER = "; ".join(f"{tier}: {words}" for tier, words in TIERS.items()) + "; default: smoke, on CUDA quick"
 
 
 def run(action):

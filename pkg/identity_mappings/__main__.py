@@ -15,6 +15,7 @@ import sys
 from . import commands
 from .errors import UsageError
 from .experiments import paper
+from .experiments.protocols import TIERS
 from .training.many import Interrupted
 from .weights.evaluation import BATCH, DATASETS
 from .weights.foreign import NAMES
@@ -32,7 +33,7 @@ def parser():
         return made
 
     def recipe(made):
-        made.add_argument("--tier", help="smoke (digits), quick (a tenth of the schedule) or paper")
+        made.add_argument("--tier", help="; ".join(f"{tier}: {words}" for tier, words in TIERS.items()))
         made.add_argument("--depth", type=int, help="a smaller depth than the row's (not in the paper tier)")
         made.add_argument("--iterations", type=int, help="fewer iterations than the tier's (not in the paper tier)")
         made.add_argument("--width", type=int, help="fewer channels of the first stage (not in the paper tier)")

@@ -209,7 +209,7 @@ def status(table=None):
                 following[tier] = row
             for reduction in records.reductions(row, tier):
                 cut = ["not run"] * len(TIERS)
-                cut[TIERS.index(tier)] = counted(row, tier, reduction)
+                cut[[*TIERS].index(tier)] = counted(row, tier, reduction)
                 lines.append((str(row.table), f"{row.id} at {reduction}", *("" if c == "not run" else c for c in cut)))
     print("\n".join(grids.plain(lines)))
     for tier, row in following.items():

@@ -62,6 +62,15 @@ def test_canonical_order_does_not_depend_on_the_source():
         assert not np.array_equal(getattr(toy(0), part), getattr(toy(1), part))
 
 
+def test_halved_images_are_means_of_two_by_two():
+    data = toy(0).canonical()
+    halved = data.halved()
+    means = data.x_train.reshape(15, 2, 2, 2, 2, 3).astype(float).mean((2, 4))
+    assert np.array_equal(halved.x_train, np.floor(means + 0.5)) and halved.x_train.dtype == np.uint8
+    assert halved.x_test.shape == (5, 2, 2, 3) and np.array_equal(halved.y_test, data.y_test)
+    assert halved.name == "toy-16" and halved.checksum == data.checksum  # what they are made from
+
+
 def test_the_checksum_sees_a_pixel_and_a_label():
     data = toy(0)
     pixel, label = data.x_train.copy(), data.y_test.copy()

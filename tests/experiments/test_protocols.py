@@ -11,6 +11,7 @@ from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import (
     CIFAR,
     IMAGENET,
+    POCKET,
     QUICK,
     SMOKE,
     ImageNetProtocol,
@@ -37,6 +38,8 @@ def test_smaller_tiers_drop_at_the_same_fractions():
     assert (QUICK.iterations, QUICK.drops, QUICK.warmup) == (6_400, (3_200, 4_800), 400)
     assert (SMOKE.iterations, SMOKE.drops, SMOKE.warmup, SMOKE.batch) == (600, (300, 450), 20, 64)
     assert (SMOKE.pad, SMOKE.flip) == (0, False)
+    assert (POCKET.iterations, POCKET.drops) == (2_000, (1_000, 1_500))
+    assert (POCKET.batch, POCKET.bn_group, POCKET.pad) == (128, 64, 2)  # the images are half as wide
 
 
 @pytest.mark.parametrize("field", ["velocity", "pad_value", "normalisation"])
@@ -55,6 +58,28 @@ def test_what_each_tier_changes():
     assert full.protocol == CIFAR and quick.protocol == QUICK and smoke.protocol == SMOKE
     assert full.network == quick.network and full.dataset == quick.dataset == "cifar10"
     assert (smoke.dataset, smoke.network.depth, smoke.network.channels) == ("digits", 110, 1)
+
+
+@pytest.mark.parametrize(
+    "table, id, dataset, widths",
+    [
+        (1, "conv-1x1", "cifar10-16", (8, 16, 32)),
+        (3, "cifar10-110-1layer-original", "cifar10-16", (8, 16, 32)),
+        (3, "cifar100-164-original", "cifar100-16", (4, 8, 16)),
+        (3, "cifar10-1001-original", "cifar10-16", (4, 8, 16)),
+    ],
+)
+def test_the_pocket_tier_narrows_the_net_and_halves_the_images(table, id, dataset, widths):
+    paper_recipe, pocket = (tier_recipe(tier, table=table, id=id) for tier in ("paper", "pocket"))
+    assert (pocket.dataset, pocket.network.widths, pocket.protocol) == (dataset, widths, POCKET)
+    assert replace(pocket.network, widths=paper_recipe.network.widths) == paper_recipe.network
+
+
+def test_the_pocket_tier_keeps_what_a_row_changes():
+    changes = {"batch": 64, "weight_decay": 1e-3, "normalisation": "channel", "velocity": "caffe"}
+    network = tier_recipe("paper").network
+    pocket = recipe(Recipe("cifar10", network, replace(CIFAR, **changes)), "pocket").protocol
+    assert pocket == replace(POCKET, **changes)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +204,7 @@ def test_imagenets_protocol_is_the_appendixs():
         ImageNetProtocol(augmentation="other")
 
 
-@pytest.mark.parametrize("tier", ["smoke", "quick"])
+@pytest.mark.parametrize("tier", ["smoke", "pocket", "quick"])
 def test_the_small_tiers_of_table_5_keep_what_sets_a_row_apart(tier):
     rows = paper.rows(5)
     small = [recipe(row.recipe(), tier) for row in rows]
@@ -187,7 +212,7 @@ def test_the_small_tiers_of_table_5_keep_what_sets_a_row_apart(tier):
     assert [each.network.order for each in small] == [row.networks[""].order for row in rows]
     assert [each.protocol.augmentation for each in small] == [row.protocol.augmentation for row in rows]
     assert [each.protocol.jitter for each in small] == [row.protocol.jitter for row in rows]
-    classes, batch, iterations = {"smoke": (10, 64, 100), "quick": (100, 256, 45_041)}[tier]
+    classes, batch, iterations = {"smoke": (10, 64, 100), "pocket": (10, 64, 2_000), "quick": (100, 256, 45_041)}[tier]
     assert {(each.network.classes, each.protocol.batch, each.protocol.iterations) for each in small} == {
         (classes, batch, iterations)
     }

@@ -1,11 +1,14 @@
 """One run's state under a microscope: the rates, batches, weights and statistics that training really uses."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from conftest import at, batch, draws, rate_of, rate_used, toy
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
@@ -221,6 +224,25 @@ def test_evaluation_is_over_all_test_images_whatever_the_batch(begun, monkeypatc
     assert all(torch.equal(value, before[name]) for name, value in state.network.state_dict().items())
 
 
+def test_between_epochs_the_curve_counts_on_a_sample_and_its_end_on_all(begun, monkeypatch):
+    monkeypatch.setattr(training_state, "SAMPLE", 20)
+    state = begun(NetworkSpec(8, widths=(2, 3, 4)), iterations=3, drops=(1, 2), warmup=0)  # an epoch and a half
+    seen = []
+    state.test.plain = lambda start, stop, plain=state.test.plain: seen.append(stop - start) or plain(start, stop)
+    while not state.finished:
+        state.step()
+        state.enter()
+    assert seen == [20, 20, 50]
+    assert state.results()["curve_test_images"] == 20 and len(state.results()["curve"]["test_error"]) == 3
+
+
+def test_a_curve_of_epochs_counts_on_all_test_images(begun, monkeypatch):
+    monkeypatch.setattr(training_state, "SAMPLE", 20)
+    assert begun(iterations=100).sample is None  # 50 epochs
+    monkeypatch.setattr(training_state, "SAMPLE", 50)
+    assert begun(iterations=3).sample is None and "curve_test_images" not in begun(iterations=3).results()
+
+
 def test_evaluation_leaves_training_in_training_mode(begun):
     state = begun()
     state.test_error()
@@ -233,3 +255,26 @@ def test_every_row_trains_by_the_appendix():
     for row in (row for table in paper.TABLES for row in paper.rows(table)):
         small = row.id.endswith("batch-64")
         assert row.protocol == (replace(CIFAR, batch=64, bn_group=32) if small else CIFAR)
+
+
+def entered(protocol, images):
+    """The iterations after which an entry of the curve is due."""
+    return [i for i in range(1, protocol.iterations + 1) if training_state.due(i, protocol, images)]
+
+
+@given(st.integers(1, 2000), st.integers(1, 300), st.integers(1, 300))
+def test_a_run_of_any_length_has_at_least_twenty_points(iterations, batch, images):
+    """The ends of the epochs, or those of twenty equal parts where there are fewer epochs."""
+    ends = {math.ceil(part * iterations / 20) for part in range(1, 21)}
+    if iterations * batch > 20 * images:  # an epoch ends in the batch that reaches its last image
+        epochs = iterations * batch // images
+        ends = {math.ceil(epoch * images / batch) for epoch in range(1, epochs + 1)} | {iterations}
+    found = entered(replace(CIFAR, iterations=iterations, batch=batch), images)
+    assert found == sorted(ends)
+    assert len(found) >= min(iterations, 20) and found[-1] == iterations
+
+
+def test_the_papers_curve_has_an_entry_an_epoch():
+    """64,000 iterations of 128 of the 50,000 images: 163 epochs end in them, and then the run."""
+    after = entered(CIFAR, 50_000)
+    assert len(after) == 164 and after[:2] == [391, 782] and after[-2:] == [63_672, 64_000]

@@ -15,7 +15,7 @@ from conftest import small_run
 from identity_mappings import UsageError
 from identity_mappings.experiments.runs import Run
 from identity_mappings.results import records
-from identity_mappings.training import checkpoint, train, train_all
+from identity_mappings.training import checkpoint, state, train, train_all
 from identity_mappings.training.loop import resolve_device
 from identity_mappings.training.many import cores
 
@@ -50,7 +50,7 @@ def alone(run, results, threads=1):
     [(1, "original", 8), (1, "dropout", 8), (2, "164-full-pre-activation", 11)],
 )
 def test_resumed_is_uninterrupted_bit_for_bit(tmp_path, table, id, depth):
-    run = small_run(table, id, depth, iterations=30)  # a curve entry at 22, in mid-epoch the stops
+    run = small_run(table, id, depth, iterations=30)  # the stops lie between the curve's entries, or on one
     expected = alone(run, tmp_path / "whole")
     results = tmp_path / "parts"
     for iterations in (7, 11, 6):
@@ -61,12 +61,24 @@ def test_resumed_is_uninterrupted_bit_for_bit(tmp_path, table, id, depth):
     assert [p.name for p in run.folder(results).iterdir()] == ["seed-0.json"]
 
 
+def test_a_run_goes_on_from_a_checkpoint_with_fewer_entries(run, tmp_path, monkeypatch):
+    """As runs begun before the curve had twenty points left them: entries are added to those that are there."""
+    with monkeypatch.context() as patched:
+        patched.setattr(state, "POINTS", 2)
+        begun(run, tmp_path, 11)
+    assert checkpoint.read(run, "fp32", "cpu", tmp_path)["state"]["curve"]["iteration"] == [10]
+    resumed, whole = train(run, results=tmp_path), train(run, results=tmp_path / "whole", threads=1)
+    assert resumed["curve"]["iteration"] == [10, *range(12, 21)]
+    assert resumed["curve"]["train_loss"][-1] == whole["curve"]["train_loss"][-1]
+    assert resumed["test_error"] == whole["test_error"]
+
+
 def test_a_record_is_not_trained_again(run, tmp_path):
     events = []
     first = train(run, results=tmp_path, threads=1, report=events.append)
     kinds = [event["kind"] for event in events if event["kind"] != "step"]  # a step is told of when time has passed
     assert [kinds[0], kinds[-1]] == ["start", "entry"]
-    assert first["curve"]["iteration"] == [20] and first["status"] == "finished"
+    assert first["curve"]["iteration"] == list(range(1, 21)) and first["status"] == "finished"
     assert 0 <= first["test_error"] == first["curve"]["test_error"][-1] <= 100
     assert train(run, results=tmp_path, report=pytest.fail) == first
 
@@ -141,8 +153,9 @@ def test_checkpoint_of_another_seed_is_refused_and_kept(run, tmp_path):
 
 def test_diverged_run_is_recorded(tmp_path):
     record = train(small_run(1, "original", cls=Exploding), results=tmp_path, threads=1)
-    assert (record["status"], record["test_error"], record["diverged_at"]) == ("diverged", None, 20)
-    assert record["curve"]["train_loss"] == [None]
+    assert (record["status"], record["test_error"], record["diverged_at"]) == ("diverged", None, 3)
+    assert record["curve"]["train_loss"][-1] is None  # the third iteration's, after the first at that rate
+    assert None not in record["curve"]["train_loss"][:-1]
 
 
 def test_processes_give_the_numbers_of_each_run_alone(tmp_path):

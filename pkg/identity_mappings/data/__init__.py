@@ -5,6 +5,7 @@ load("digit-pairs") two-digit numbers composed from them: its stand-in for CIFAR
 load("drawn")       pictures that the library draws, in files: its stand-in for ImageNet
 load("imagenet")    ILSVRC 2012, as a user has it, in files; "imagenet-100" and "imagenet-10" have some of its classes
 load("cifar10")     and "cifar100": the official images, from an NPZ or torchvision's files in the data folder
+load("cifar10-16")  and "cifar100-16": the same at 16x16, each pixel the mean of 2x2; made when loaded
 """
 
 from ..errors import choose
@@ -16,16 +17,20 @@ DATASETS = {
     "digit-pairs": digits.digit_pairs,
     "cifar10": lambda: cifar.load("cifar10"),
     "cifar100": lambda: cifar.load("cifar100"),
+    "cifar10-16": lambda: cifar.load("cifar10").halved(),
+    "cifar100-16": lambda: cifar.load("cifar100").halved(),
     "drawn": lambda: imagenet.load("drawn"),
     "imagenet-10": lambda: imagenet.load("imagenet-10"),
     "imagenet-100": lambda: imagenet.load("imagenet-100"),
     "imagenet": lambda: imagenet.load("imagenet"),
 }
-SIZES = {  # of an image as it is trained on, (h, w)
+SIZES = {  # of an image as it is trained on, (height, width)
     "digits": (8, 8),
     "digit-pairs": (8, 16),
     "cifar10": (32, 32),
     "cifar100": (32, 32),
+    "cifar10-16": (16, 16),
+    "cifar100-16": (16, 16),
     "drawn": (64, 64),
     "imagenet-10": (64, 64),
     "imagenet-100": (224, 224),

@@ -16,7 +16,7 @@ def settings(rows, results=None):
         for tier, cut in records.settings(rows, results)
         if all(records.runs_of(row, tier, cut, results) for row in rows)
     ]
-    return sorted(found, key=lambda setting: -TIERS.index(setting[0]))  # stable: a tier's own recipe stays first
+    return sorted(found, key=lambda setting: -[*TIERS].index(setting[0]))  # stable: a tier's own recipe stays first
 
 
 @dataclass(frozen=True)

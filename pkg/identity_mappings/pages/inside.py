@@ -27,7 +27,7 @@ def settings(results=None):
 
     def rank(setting):
         tier, cut = setting
-        return -sum(watched(row, *setting, results) for row in rows), -TIERS.index(tier), cut != Reduction()
+        return -sum(watched(row, *setting, results) for row in rows), -[*TIERS].index(tier), cut != Reduction()
 
     return sorted(records.settings(rows, results, watched), key=rank)
 

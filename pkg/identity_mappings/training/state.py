@@ -15,7 +15,24 @@ from .memory import cores, free, recomputes
 from .step import Step
 
 EVALUATION_BATCH = 500
+POINTS = 20  # of a curve at least, where there are as many iterations
+SAMPLE = 2_000  # test images of an entry that is no epoch's: all would take a fifth of a pocket run
 CURVE = ("iteration", "rate", "train_loss", "train_error", "test_error")
+
+
+def by_epochs(protocol, images):
+    """Whether a run on so many images enters its curve once an epoch: where that gives more than POINTS entries."""
+    return protocol.batch * protocol.iterations > POINTS * images
+
+
+def due(iteration, protocol, images):
+    """Whether a run on so many images has an entry of its curve due after that many iterations.
+
+    Once an epoch and at the last iteration; where that would give fewer than POINTS, as many times at even distances.
+    """
+    entries, iterations = (protocol.batch, images) if by_epochs(protocol, images) else (POINTS, protocol.iterations)
+    last = iteration == protocol.iterations
+    return last or iteration * entries // iterations > (iteration - 1) * entries // iterations
 
 
 def images(recipe, seed, device):
@@ -49,7 +66,9 @@ class State:
     """Everything about a run that the next iteration reads: weights, velocity, running statistics, random streams.
 
     What lies on the device is the `Step`'s. The run's results so far are here: `curve`, one list a column of CURVE
-    (percent for errors; the training columns average over the iterations since the last entry).
+    (percent for errors; the training columns average over the iterations since the last entry). The test error of an
+    entry that is no epoch's is of the first `sample` test images, which are in a random order; the last entry's, which
+    is the run's result, is of all, and so are all entries where `sample` is None.
     """
 
     def __init__(self, recipe, seed, device, precision):
@@ -63,6 +82,8 @@ class State:
         self.iteration, self.seconds, self.device_seconds = 0, 0.0, 0.0
         self.curve = {column: [] for column in CURVE}
         self.summed = 0
+        every = by_epochs(self.protocol, len(train)) or len(self.test) <= SAMPLE
+        self.sample = None if every else SAMPLE
 
     def _begun(self, train, device, precision):
         """The `Step` at its first iteration."""
@@ -87,9 +108,8 @@ class State:
 
     @property
     def due(self):
-        """Whether an entry of the curve is due: once an epoch, and at the last iteration."""
-        n, batch = len(self.batches.images), self.protocol.batch
-        return self.finished or self.iteration * batch // n > (self.iteration - 1) * batch // n
+        """Whether an entry of the curve is due."""
+        return due(self.iteration, self.protocol, len(self.batches.images))
 
     def enter(self):
         """Add an entry to the curve. Returns whether the training loss is still finite."""
@@ -97,8 +117,9 @@ class State:
         loss = float(sums[0]) / self.summed
         wrong = 100.0 * int(sums[1]) / (self.summed * self.protocol.batch)
         finite = loss - loss == 0.0
-        entry = (self.iteration, self.protocol.rate(self.iteration - 1), loss if finite else None, wrong)
-        for column, value in zip(CURVE, (*entry, self.test_error() if finite else None), strict=True):
+        tested = self.test_error(None if self.finished else self.sample) if finite else None
+        entry = (self.iteration, self.protocol.rate(self.iteration - 1), loss if finite else None, wrong, tested)
+        for column, value in zip(CURVE, entry, strict=True):
             self.curve[column].append(value)
         for part in sums:
             part.zero_()
@@ -106,18 +127,19 @@ class State:
         return finite
 
     @torch.no_grad()
-    def test_error(self):
-        """Percent of all test images that the network, in evaluation mode, gets wrong."""
+    def test_error(self, count=None):
+        """Percent of the first `count` test images (None: of all) that the network, in evaluation mode, gets wrong."""
+        count = count or len(self.test)
         self.network.eval()
         with uncompiled(self.device):
-            wrong = self._wrong()
+            wrong = self._wrong(count)
         self.network.train()
-        return 100.0 * int(wrong) / len(self.test)
+        return 100.0 * int(wrong) / count
 
-    def _wrong(self):
+    def _wrong(self, count):
         wrong = torch.zeros((), device=self.device, dtype=torch.int64)
-        for start in range(0, len(self.test), EVALUATION_BATCH):
-            batch, labels = self.test.plain(start, start + EVALUATION_BATCH)
+        for start in range(0, count, EVALUATION_BATCH):
+            batch, labels = self.test.plain(start, min(start + EVALUATION_BATCH, count))
             with self.on_device.autocast():
                 logits = self.network(batch)
             wrong += (logits.argmax(1) != labels).sum()
@@ -125,7 +147,7 @@ class State:
 
     def results(self):
         """What the record keeps of the run, by name."""
-        return {"curve": self.curve}
+        return {"curve": self.curve} | ({} if self.sample is None else {"curve_test_images": self.sample})
 
     def to_dict(self):
         """The state as tensors and plain values, for a checkpoint."""
