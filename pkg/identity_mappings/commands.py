@@ -102,7 +102,7 @@ def train_runs(planned_runs, device, precision, weights=False):
     for dataset in dict.fromkeys(run.recipe.dataset for run in planned_runs if records.peek(run) is None):
         datasets.load(dataset)
     with listener() as report:
-        return train_all(planned_runs, device, precision, weights=weights, report=report)
+        return train_all(planned_runs, report, device=device, precision=precision, weights=weights)
 
 
 def name_kept(planned_runs, precision):

@@ -13,7 +13,7 @@ from test_step import PROTOCOL, VARIETIES, images_on
 from identity_mappings.nets.networks import cifar_spec
 from identity_mappings.results import records
 from identity_mappings.training import bench, capture, many, train
-from identity_mappings.training.loop import be_exact, nothing, stream
+from identity_mappings.training.loop import How, be_exact, never, nothing, stream
 from identity_mappings.training.step import Step
 
 pytestmark = [
@@ -76,18 +76,17 @@ def test_dropout_is_not_recorded_and_says_so():
 def test_runs_at_once_end_as_each_alone(tmp_path):
     runs = [small_run(1, "original", iterations=40, seed=seed) for seed in (0, 1)]
     runs += [small_run(2, "164-full-pre-activation", 11, iterations=40), small_run(1, "dropout")]
-    outcomes = many.Together(
-        runs, ("cuda", "fp32", None, tmp_path / "many"), nothing, should_stop=lambda: False
-    ).outcomes
+    outcomes = many.Together(runs, How("cuda", results=tmp_path / "many"), nothing, never).outcomes
     for run in runs:
-        alone = train(run, "cuda", results=tmp_path / "alone")
+        alone = train(run, device="cuda", results=tmp_path / "alone")
         assert records.numbers(outcomes[run]) == records.numbers(alone), run.name
 
 
 def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path):
     run, left = small_run(1, "original", iterations=40), iter([False] * 12 + [True])
-    assert train(run, "cuda", results=tmp_path / "parts", should_stop=lambda: next(left)) is None
-    resumed, whole = train(run, "cuda", results=tmp_path / "parts"), train(run, "cuda", results=tmp_path / "whole")
+    assert train(run, device="cuda", results=tmp_path / "parts", should_stop=lambda: next(left)) is None
+    resumed = train(run, device="cuda", results=tmp_path / "parts")
+    whole = train(run, device="cuda", results=tmp_path / "whole")
     assert records.numbers(resumed) == records.numbers(whole)
 
 

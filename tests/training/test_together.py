@@ -15,8 +15,7 @@ from identity_mappings.experiments.protocols import CIFAR, Recipe
 from identity_mappings.nets.networks import cifar_spec
 from identity_mappings.results import records
 from identity_mappings.training import checkpoint, loop, many, memory, train
-
-HOW = ("cpu", "fp32", 1)
+from identity_mappings.training.loop import How
 
 
 def alone(run, results):
@@ -24,7 +23,7 @@ def alone(run, results):
 
 
 def together(runs, results, **choices):
-    return many.Together(runs, (*HOW, results), loop.nothing, **{"should_stop": lambda: False} | choices)
+    return many.Together(runs, How(threads=1, results=results), loop.nothing, **{"should_stop": loop.never} | choices)
 
 
 def order_of_iterations(monkeypatch):
@@ -83,7 +82,7 @@ def test_out_of_memory_falls_back_to_fewer(tmp_path, monkeypatch):
             under_way[0] -= 1
 
     monkeypatch.setattr(many, "training", short)
-    trained = many.Together(runs, (*HOW, tmp_path / "many"), lines.append, lambda: False)
+    trained = many.Together(runs, How(threads=1, results=tmp_path / "many"), lines.append, loop.never)
     monkeypatch.undo()
     assert trained.most == 2
     notes = [event["line"] for event in lines if event["kind"] == "note"]
@@ -150,7 +149,7 @@ def test_main_memory_decides_how_many_processes_and_not_how_many_threads(tmp_pat
     monkeypatch.setattr(memory, "main", lambda: gigabytes * GIB)
     monkeypatch.setattr(many, "_in_processes", lambda waiting, processes, how, *_: asked.append((processes, how)) or {})
     many.train_all(runs, results=tmp_path, report=lines.append)
-    assert asked == [(processes, ("cpu", "fp32", 2, tmp_path, False))]
+    assert asked == [(processes, How(threads=2, results=tmp_path))]
     few = f"main memory holds {processes} of these runs at once, not 4: training fewer at once"
     assert [event["line"] for event in lines] == ([] if processes == 4 else [few])
 

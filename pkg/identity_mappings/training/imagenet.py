@@ -101,6 +101,9 @@ class ImageNetState(State):
         how = (self.protocol, self.seed, device, precision, recompute)
         return SharedStep(self.recipe.network, train.shared(share), *how)
 
+    def _sample(self, trained):
+        return None  # pictures lie class by class: the first of them are no sample
+
     def speed_up(self, say):
         """Compile the units on CUDA; no recording, for a step of so much work has no launches to save."""
         self.say = say
@@ -120,13 +123,15 @@ class ImageNetState(State):
 
     def step(self):
         super().step()
-        if new := self.batches.damaged - self.damaged:
-            self.damaged |= new
-            for message in sorted(new):
-                self.say(f"left out, for it cannot be read: {message}")
+        self._note(self.batches.damaged)
+
+    def _note(self, damaged):
+        for message in sorted(damaged - self.damaged):
+            self.say(f"left out, for it cannot be read: {message}")
+        self.damaged |= damaged
 
     def enter(self):
-        self.damaged = distributed.union(self.damaged)
+        self._note(distributed.union(self.damaged))
         return super().enter()
 
     def test_error(self, *_):
@@ -139,7 +144,7 @@ class ImageNetState(State):
         batch = self.batches.share.part
         mine = self.test.test(side, crop, batch, distributed.rank(), distributed.size())
         with uncompiled(self.device):
-            score = evaluation.score(self.network, mine, self.device, self.precision)
+            score = evaluation.score(self.network, mine, self.device, self.precision, distributed.total)
         self.network.train()
         return score
 

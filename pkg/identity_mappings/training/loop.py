@@ -4,6 +4,8 @@ import os
 import platform
 import time
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 
 import filelock
 import numpy
@@ -11,15 +13,18 @@ import torch
 import torchvision
 
 from ..errors import UsageError, choose
+from ..experiments.protocols import ImageNetProtocol
 from ..results import records
 from ..weights.files import check_installed, save
-from . import checkpoint
+from . import checkpoint, distributed
+from .imagenet import ImageNetState
 from .state import Clock, State
 from .step import PRECISIONS
 from .watched import WatchedState
 
 CHECKPOINT_SECONDS = 30.0
 REPORT_SECONDS = 0.5
+CHECKPOINT_SHARE = 50  # a checkpoint that takes a second is written every so many: a large net's every few minutes
 LOCK_SECONDS = 15.0  # a killed run's last process may need this long to notice
 
 
@@ -27,28 +32,41 @@ def nothing(*_):
     """The default listener."""
 
 
-def train(
-    run,
-    device="cpu",
-    precision="fp32",
-    threads=None,
-    results=None,
-    weights=False,
-    report=nothing,
-    should_stop=lambda: False,
-):
+def never():
+    """The default of what is asked whether to stop."""
+    return False
+
+
+@dataclass(frozen=True)
+class How:
+    """How runs are trained: all that is no part of their recipe.
+
+    device: "cpu" or "cuda". precision: one of PRECISIONS. threads: CPU threads; a resumed run keeps those it began
+    with, for they may change the last bits; None: torch's own number. results: the folder of the records; None: as
+    `results_dir`. weights: whether to keep the weights of a run that ends, in a file beside its record that is complete
+    before the record is there.
+    """
+
+    device: str = "cpu"
+    precision: str = "fp32"
+    threads: int | None = None
+    results: Path | None = None
+    weights: bool = False
+
+
+def train(run, report=nothing, should_stop=never, **how):
     """Train a run to its end, from its checkpoint if it has one, and write its record; returns the record.
 
     report(event): called with {"kind": "start" | "step" | "entry" | "note", "run": name, "iteration": i, "iterations":
     of, "seconds": so far} and, for "entry", the newest values of the curve by column, for "note" a "line" to show.
-    should_stop(): asked after every iteration; once true, the state is checkpointed and None returned. threads: CPU
-    threads; a resumed run keeps those it began with, for they may change the last bits. weights: keep the weights of a
-    run that ends, in a file beside its record that is complete before the record is there.
+    should_stop(): asked after every iteration; once true, the state is checkpointed and None returned. how: fields of
+    `How`.
     Raises UsageError for a record or checkpoint of another recipe, where another process trains the same run, and where
     weights are asked of a run that ended without keeping them.
     """
-    with process_kept(), stream(device):
-        iterations = training(run, device, precision, threads, results, weights, report, should_stop)
+    how = How(**how)
+    with process_kept(), stream(how.device):
+        iterations = training(run, how, report, should_stop)
         while True:
             try:
                 next(iterations)
@@ -72,47 +90,52 @@ def stream(device):
     return nullcontext() if device == "cpu" else torch.cuda.stream(torch.cuda.Stream(device))
 
 
-def training(
-    run,
-    device,
-    precision,
-    threads=None,
-    results=None,
-    weights=False,
-    report=nothing,
-    should_stop=lambda: False,
-):
+def training(run, how, report=nothing, should_stop=never):
     """A generator that does what `train` does, an iteration at a time; it returns what `train` returns."""
-    choose(precision, PRECISIONS, "precision")
-    if weights:
+    choose(how.precision, PRECISIONS, "precision")
+    if how.weights:
         check_installed()
+    results = how.results
     record = records.read(run, results)
     if record is not None:
-        if weights and record["status"] == "finished" and not run.weights_path(results).exists():
+        if how.weights and record["status"] == "finished" and not run.weights_path(results).exists():
             raise UsageError(
                 f"{run.name} ended without keeping its weights: move {run.record_path(results)} away to train it again"
             )
         return record
     run.folder(results).mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(run.lock_path(results), timeout=LOCK_SECONDS):
+        with _locked(run, results):
             record = records.read(run, results)  # another process may have ended it while we waited
-            record = record or (
-                yield from _training(run, device, precision, threads, results, weights, report, should_stop)
-            )
-            if record:
+            record = record or (yield from _training(run, how, report, should_stop))
+            if record and distributed.rank() == 0:
                 run.lock_path(results).unlink(missing_ok=True)
             return record
     except filelock.Timeout:
         raise UsageError(f"{run.name} is being trained by another process; wait for it, or stop it") from None
 
 
-def _training(run, device, precision, threads, results, weights, report, should_stop):
-    saved = checkpoint.read(run, precision, device, results)
-    threads = saved["threads"] if saved else threads or torch.get_num_threads()
+def _locked(run, results):
+    """The run's lock as a context; of the processes that train a run together, the first holds it for all."""
+    return nullcontext() if distributed.rank() else filelock.FileLock(run.lock_path(results), timeout=LOCK_SECONDS)
+
+
+def _state_class(run):
+    if not isinstance(run.recipe.protocol, ImageNetProtocol):
+        if distributed.size() > 1:
+            raise UsageError(f"{run.name} is trained by one process; got {distributed.size()}: run it without torchrun")
+        return WatchedState if run.watched else State
+    if run.watched:
+        raise UsageError(f"{run.name} cannot be watched: the units are measured on CIFAR and digits")
+    return ImageNetState
+
+
+def _training(run, how, report, should_stop):
+    saved = checkpoint.read(run, how.precision, how.device, how.results)
+    threads = saved["threads"] if saved else how.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
-    be_exact(device)
-    state = (WatchedState if run.watched else State)(run.recipe, run.seed, device, precision)
+    be_exact(how.device)
+    state = _state_class(run)(run.recipe, run.seed, how.device, how.precision)
     if saved:
         state.load_dict(saved["state"])
 
@@ -124,7 +147,7 @@ def _training(run, device, precision, threads, results, weights, report, should_
         )
 
     tell("start")
-    clock, last_checkpoint, last_report = Clock(state), time.monotonic(), 0.0
+    clock, last_checkpoint, last_report, took = Clock(state), time.monotonic(), 0.0, 0.0
     state.speed_up(lambda line: tell("note", line=f"{run.name}: {line}"))
     finite = True
     while finite and not state.finished:
@@ -133,37 +156,42 @@ def _training(run, device, precision, threads, results, weights, report, should_
             finite = state.enter()
             clock.read()
             tell("entry", **{column: values[-1] for column, values in state.curve.items()})
-        now, stop = time.monotonic(), should_stop()
+        now, stop = time.monotonic(), distributed.any_of(should_stop())
         if now - last_report > REPORT_SECONDS:
             clock.read()
             tell("step")
             last_report = now
-        if stop or now - last_checkpoint > CHECKPOINT_SECONDS:
+        if distributed.rank() == 0 and (
+            stop or now - last_checkpoint > max(CHECKPOINT_SECONDS, CHECKPOINT_SHARE * took)
+        ):
             clock.read()
-            checkpoint.save(run, state, threads, results)
-            last_checkpoint = now
+            checkpoint.save(run, state, threads, how.results)
+            last_checkpoint = time.monotonic()
+            took = last_checkpoint - now
         if stop:
             return None
         yield
     clock.read()
-    record = records.completed(run, _outcome(state, finite, device, precision, threads))
-    if weights and finite:  # before the record: once that is there, the run is never trained again
-        save(run.weights_path(results), state.network, record)
-    records.store(run, record, results)
-    checkpoint.remove(run, results)
+    record = records.completed(run, _outcome(state, finite, how, threads))
+    if distributed.rank():
+        return record
+    if how.weights and finite:  # before the record: once that is there, the run is never trained again
+        save(run.weights_path(how.results), state.network, record)
+    records.store(run, record, how.results)
+    checkpoint.remove(run, how.results)
     return record
 
 
-def _outcome(state, finite, device, precision, threads):
+def _outcome(state, finite, how, threads):
     return {
         "status": "finished" if finite else "diverged",
         "test_error": state.curve["test_error"][-1],
         "diverged_at": None if finite else state.iteration,
-        "precision": precision,
-        "device": device_name(device),
-        "threads": threads if device == "cpu" else None,
+        "precision": how.precision,
+        "device": device_name(how.device),
+        "threads": threads if how.device == "cpu" else None,
         "wall_seconds": round(state.seconds, 1),
-        "device_seconds": round(state.device_seconds, 1),
+        "device_seconds": round(state.device_seconds * distributed.size(), 1),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

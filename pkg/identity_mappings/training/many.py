@@ -1,6 +1,6 @@
 """Several runs at once: on the CPU one process a core, on a CUDA device as many as its memory takes, in one process.
 
-Each run ends with the same numbers as alone. Beyond one machine, `train` is a plain function of a run that any
+Each run ends with the same numbers as alone. Processes that torchrun started train one run after another together. Beyond one machine, `train` is a plain function of a run that any
 cluster framework can call.
 """
 
@@ -13,15 +13,17 @@ from collections import deque
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 
 from ..data import SIZES
 from ..errors import UsageError
+from ..experiments.protocols import ImageNetProtocol
 from ..results import records
-from . import memory
+from . import distributed, memory
+from .loop import How, nothing, process_kept, stream, train, training
 from .memory import cores
-from .loop import nothing, process_kept, stream, train, training
 from .state import images
 
 AT_ONCE = 3  # runs on one CUDA device: what one net of the paper needs to fill it, by the model in book/trainer.md
@@ -31,37 +33,39 @@ class Interrupted(Exception):
     """Ctrl-C or a polite kill, after every run under way has left a checkpoint."""
 
 
-def train_all(runs, device="cpu", precision="fp32", results=None, weights=False, report=nothing):
+def train_all(runs, report=nothing, **how):
     """Train all runs that have no record; returns {run: its record, or the UsageError that it met}, in their order.
 
-    Each has the numbers of `train` alone with as many threads. `report` gets the events of `train`. Runs that go wrong
-    do not stop the others. On SIGINT or SIGTERM all runs under way leave a checkpoint, and Interrupted is raised.
+    how: fields of `How`; `threads` is, on a CPU, each process's share of the cores. Each run has the numbers of `train`
+    alone with as many threads. `report` gets the events of `train`. Runs that go wrong do not stop the others. On
+    SIGINT or SIGTERM all runs under way leave a checkpoint, and Interrupted is raised.
     """
-    outcomes = {}
+    how, outcomes = How(**how), {}
     for run in runs:
         try:
-            outcomes[run] = records.read(run, results)
+            outcomes[run] = records.read(run, how.results)
         except UsageError as error:
             outcomes[run] = error
-    if weights:  # a run that ended without keeping them is answered by `train`
+    if how.weights:  # a run that ended without keeping them is answered by `train`
         ended = [run for run in runs if isinstance(outcomes[run], dict)]
-        outcomes |= {run: _outcome_of(run, (device, precision, None, results, weights), report, None) for run in ended}
+        outcomes |= {run: _outcome_of(run, how, report, None) for run in ended}
     waiting = [run for run in runs if outcomes[run] is None]
     if not waiting:
         return outcomes
     with _interrupt() as asked:
-        if device == "cpu":
+        if distributed.size() > 1:
+            outcomes |= _one_after_another(waiting, how, report, asked)
+        elif how.device == "cpu":
             # as many processes as the whole plan can use, not what is left of it: a plan that goes on after a kill
             # must give each run the threads, and so the last bits, that it would have had
             processes = min(cores(), len(runs))
-            how = (device, precision, cores() // processes, results, weights)
-            processes = _that_fit(waiting, processes, precision, report)
+            how = replace(how, threads=cores() // processes)
+            processes = _that_fit(waiting, processes, how.precision, report)
             outcomes |= _in_processes(waiting, processes, how, report, asked)
         else:
-            how = (device, precision, None, results, weights)
             with process_kept():
                 outcomes |= Together(waiting, how, report, asked.is_set).outcomes
-        if asked.is_set():
+        if asked.is_set() or any(outcomes[run] is None for run in waiting):  # where a process was asked, all stopped
             raise Interrupted
     return outcomes
 
@@ -83,9 +87,22 @@ def _interrupt():
 
 def _outcome_of(run, how, report, should_stop):
     try:
-        return train(run, *how, report=report, should_stop=should_stop)
+        return train(run, report, should_stop, **vars(how))
     except UsageError as error:
         return error
+
+
+def _one_after_another(waiting, how, report, asked):
+    """The outcomes of runs that all processes train together, a run at a time; the first process reports.
+
+    A mistake ends all of them, for it may be one process's alone: torchrun sees it go, and stops the others.
+    """
+    how, outcomes = replace(how, threads=max(1, cores() // distributed.beside())), {}
+    for run in waiting:
+        outcomes[run] = train(run, nothing if distributed.rank() else report, asked.is_set, **vars(how))
+        if outcomes[run] is None:
+            break
+    return outcomes
 
 
 class Together:
@@ -94,7 +111,8 @@ class Together:
     A launch on a CUDA device does not wait for it, so that one thread keeps all streams busy. Another run starts while
     fewer than `most` are under way and the device's free memory holds what it is estimated to need; the first starts
     in any case. Where memory runs out all the same, the run waits until another has ended, and from then on fewer
-    train at once. Runs that draw random numbers (dropout) share torch's one stream: each trains alone.
+    train at once. Runs that draw random numbers (dropout) share torch's one stream, and runs on ImageNet leave a device
+    nothing: each trains alone.
     """
 
     def __init__(self, runs, how, report, should_stop, most=AT_ONCE, free=memory.free):
@@ -103,7 +121,7 @@ class Together:
         while self.under_way or (self.waiting and not should_stop()):
             while self._another():
                 run = self.waiting.popleft()
-                self.under_way[run] = stream(how[0]), training(run, *how, report=report, should_stop=should_stop)
+                self.under_way[run] = stream(how.device), training(run, how, report, should_stop)
                 self._iterate(run)  # the first iteration takes all the memory that the run ever will
             at_once = len(self.under_way)
             while self.under_way and len(self.under_way) == at_once:
@@ -115,11 +133,11 @@ class Together:
             return False
         if not self.under_way:
             return True
-        run, device, precision = self.waiting[0], *self.how[:2]
-        if _draws(run) or any(map(_draws, self.under_way)):
+        run, device = self.waiting[0], self.how.device
+        if _alone(run) or any(map(_alone, self.under_way)):
             return False
         available, (train_images, *_) = self.free(device), images(run.recipe, run.seed, device)
-        return available is None or memory.need(run.recipe, train_images.size, precision) <= available
+        return available is None or memory.need(run.recipe, train_images.size, self.how.precision) <= available
 
     def _iterate(self, run):
         context, iterations = self.under_way[run]
@@ -149,8 +167,8 @@ class Together:
             )
 
 
-def _draws(run):
-    return run.recipe.network.shortcut.kind == "dropout"
+def _alone(run):
+    return run.recipe.network.shortcut.kind == "dropout" or isinstance(run.recipe.protocol, ImageNetProtocol)
 
 
 def _note(report, run, line):

@@ -82,8 +82,11 @@ class State:
         self.iteration, self.seconds, self.device_seconds = 0, 0.0, 0.0
         self.curve = {column: [] for column in CURVE}
         self.summed = 0
-        every = by_epochs(self.protocol, len(train)) or len(self.test) <= SAMPLE
-        self.sample = None if every else SAMPLE
+        self.sample = self._sample(len(train))
+
+    def _sample(self, trained):
+        """How many test images an entry of the curve before the last is of; None for all."""
+        return None if by_epochs(self.protocol, trained) or len(self.test) <= SAMPLE else SAMPLE
 
     def _begun(self, train, device, precision):
         """The `Step` at its first iteration."""
