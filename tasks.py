@@ -18,6 +18,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE / "pkg"), os.e
 
 from identity_mappings import commands  # noqa: E402
 from identity_mappings.__main__ import guarded  # noqa: E402
+from identity_mappings.data import imagenet  # noqa: E402
 from identity_mappings.errors import UsageError  # noqa: E402
 from identity_mappings.experiments import paper  # noqa: E402
 from identity_mappings.experiments.protocols import TIERS, Reduction  # noqa: E402
@@ -45,7 +46,7 @@ def count(seeds):
 @task(
     iterable=["row"],
     help={
-        "table": "the paper's table, 1 to 4, or a study: gate-bias (section 3.1), choices (what the paper leaves open)",
+        "table": "the paper's table, 1 to 5, or a study: gate-bias (section 3.1), choices (what the paper leaves open)",
         "row": ROW,
         "tier": TIER,
         "seeds": "runs of each row, with seeds 0, 1, ...; default: 1, a study's own; the paper's medians are of 5",
@@ -55,6 +56,8 @@ def count(seeds):
         "iterations": "train for fewer iterations than the tier's, recorded as such (not in the paper tier)",
         "width": "train with fewer channels in the first stage, recorded as such (not in the paper tier)",
         "weights": "keep each run's weights as seed-k.safetensors beside its record, for `evaluate`",
+        "gpus": "Table 5 only: train on so many GPUs of this machine together",
+        "data": "Table 5 only: ImageNet's folder, with train and val; default: imagenet in the data folder",
         "dry-run": "list the runs and what they would do, and stop",
     },
 )
@@ -70,6 +73,8 @@ def reproduce(
     iterations=0,
     width=0,
     weights=False,
+    gpus=1,
+    data=None,
     dry_run=False,
 ):
     """Reproduce a table: train what has no record, execute the rows' notebooks, print paper, ours, n and verdict.
@@ -79,6 +84,7 @@ def reproduce(
 
     def action():
         commands.choose(precision, commands.PRECISIONS, "precision")
+        imagenet.choose_folder(data)
         cut = Reduction(depth or None, iterations or None, width or None)
         runs, chosen_device, chosen_tier, reduction = commands.planned(table, row, tier, count(seeds), cut, device)
         if dry_run:
@@ -86,7 +92,9 @@ def reproduce(
                 print(f"{each.name}: {commands.state_or_new(each)}, {each.recipe.protocol.iterations:,} iterations")
             return
         commands.name_kept(runs, precision)
-        outcomes = commands.train_runs(runs, chosen_device, precision, weights)
+        if gpus != 1:
+            commands.train_on_gpus(gpus, runs, precision, weights)
+        outcomes = commands.train_runs(runs, chosen_device, precision, weights)  # after --gpus, the records
         if paper.named(table) in paper.TABLES:
             notebooks.execute(int(table), row, chosen_tier, sorted({run.seed for run in runs}), reduction)
         print(tables.text(paper.named(table), chosen_tier, reduction, row))

@@ -54,6 +54,7 @@ def parser():
 
     train = command("train", "Train the runs of a table's rows that have no record yet.")
     runs(train)
+    train.add_argument("--data", help="ImageNet's folder, with train and val; default: imagenet in the data folder")
     train.add_argument("--weights", action="store_true", help="keep each run's weights beside its record")
     evaluate = command("evaluate", "Print a network's top-1 and top-5 error on a data set's test images.")
     evaluate.add_argument("--weights", required=True, help="a .safetensors file, or another repository's checkpoint")

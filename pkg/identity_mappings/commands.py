@@ -1,19 +1,20 @@
 """What the commands do, for both command lines: `invoke` and `python -m identity_mappings`."""
 
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 
 import filelock
 
 from . import data as datasets
-from .data import cifar
+from .data import cifar, imagenet
 from .errors import UsageError
 from .experiments import paper, runs, studies
 from .experiments.protocols import IMAGENET, TIERS, Reduction
 from .progress import listener
 from .results import grids, records, tables
 from .training import distributed, train_all
-from .training.loop import PRECISIONS, be_exact, choose, device_name, resolve_device
+from .training.loop import PRECISIONS, be_exact, choose, device_name, nothing, resolve_device
 from .weights import evaluation, foreign
 from .weights import files as weights_files
 
@@ -54,16 +55,22 @@ def train(
     device="auto",
     precision="fp32",
     weights=False,
+    data=None,
 ):
     """Train what has no record yet, with progress, then print the rows. Raises UsageError if a run was refused.
 
-    weights: keep each run's weights as seed-k.safetensors beside its record.
+    weights: keep each run's weights as seed-k.safetensors beside its record. data: ImageNet's folder. Processes that
+    torchrun started train Table 5's runs together, and the first one speaks.
     """
+    imagenet.choose_folder(data)
     choose(precision, PRECISIONS, "precision")
     cut = Reduction(depth, iterations, width)
     planned_runs, device, tier, reduction = planned(table, row, tier, tuple(seed) or None, cut, device)
-    name_kept(planned_runs, precision)
+    if distributed.rank() == 0:
+        name_kept(planned_runs, precision)
     outcomes = train_runs(planned_runs, device, precision, weights)
+    if distributed.rank():
+        return
     print(tables.text(paper.named(table), tier, reduction, row))
     for run in planned_runs if weights else ():
         if run.weights_path().exists():
@@ -101,8 +108,38 @@ def train_runs(planned_runs, device, precision, weights=False):
         weights_files.check_installed()
     for dataset in dict.fromkeys(run.recipe.dataset for run in planned_runs if records.peek(run) is None):
         datasets.load(dataset)
-    with listener() as report:
+    progress = nullcontext(nothing) if distributed.rank() else listener()
+    with distributed.joined(device), progress as report:
         return train_all(planned_runs, report, device=device, precision=precision, weights=weights)
+
+
+def train_on_gpus(gpus, planned_runs, precision, weights=False):
+    """Train Table 5's runs, one after another, on several GPUs of this machine: one process each, by torchrun.
+
+    Raises UsageError for another table, for more GPUs than there are, and where torchrun gave up.
+    """
+    if any(run.row.table != 5 for run in planned_runs):
+        raise UsageError("--gpus is for Table 5, whose runs several GPUs share; others train side by side on one")
+    distributed.check_devices(gpus)
+    status = distributed.run(gpus, _as_arguments(planned_runs, precision, weights))
+    if status:
+        raise UsageError(
+            f"training on {gpus} GPUs ended with status {status}, see above; the same command goes on from the last "
+            f"checkpoint"
+        )
+
+
+def _as_arguments(planned_runs, precision, weights):
+    """The arguments of `train` that stand for these runs, which are of one table, tier and reduction."""
+    first = planned_runs[0]
+    arguments = ["--table", str(first.row.table), "--tier", first.tier, "--precision", precision]
+    for row in dict.fromkeys(run.row.id for run in planned_runs):
+        arguments += ["--row", row]
+    for seed in dict.fromkeys(run.seed for run in planned_runs):
+        arguments += ["--seed", str(seed)]
+    for name, value in vars(first.reduction).items():
+        arguments += [] if value is None else [f"--{name}", str(value)]
+    return arguments + ["--weights"] * weights
 
 
 def name_kept(planned_runs, precision):

@@ -117,6 +117,9 @@ def test_section_5_on_bn_after_addition():
 def test_a_net_that_table_5_tests_at_two_crops_is_trained_once():
     both = paper.rows(5, ["152-original-224", "152-original-320"])
     assert len(plan(both, "paper", 1)) == 1 and len(plan(paper.rows(5), "paper", 1)) == 7
-    made = {"test_error": 25.0, "crops": {"trained": {"top1": 25.0, "top5": 8.0}, "larger": {"top1": 22.0, "top5": 6.0}}}
+    made = {
+        "test_error": 25.0,
+        "crops": {"trained": {"top1": 25.0, "top5": 8.0}, "larger": {"top1": 22.0, "top5": 6.0}},
+    }
     assert [row.errors(made) for row in both] == [(25.0, 8.0), (22.0, 6.0)]
     assert both[0].errors({"test_error": None}) == (None, None)  # diverged

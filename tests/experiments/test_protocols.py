@@ -212,7 +212,7 @@ def test_the_small_tiers_of_table_5_keep_what_sets_a_row_apart(tier):
     assert [each.network.order for each in small] == [row.networks[""].order for row in rows]
     assert [each.protocol.augmentation for each in small] == [row.protocol.augmentation for row in rows]
     assert [each.protocol.jitter for each in small] == [row.protocol.jitter for row in rows]
-    classes, batch, iterations = {"smoke": (10, 64, 100), "pocket": (10, 64, 2_000), "quick": (100, 256, 45_041)}[tier]
+    classes, batch, iterations = {"smoke": (10, 64, 200), "pocket": (10, 64, 2_000), "quick": (100, 256, 45_041)}[tier]
     assert {(each.network.classes, each.protocol.batch, each.protocol.iterations) for each in small} == {
         (classes, batch, iterations)
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from identity_mappings.experiments import paper
-from identity_mappings.experiments.protocols import Reduction
+from identity_mappings.experiments.protocols import IMAGENET, Reduction
 from identity_mappings.experiments.runs import Run
 from identity_mappings.pages import explorers
 from identity_mappings.pages.pictures import lines
@@ -86,7 +86,7 @@ def test_the_papers_hours():
 
 
 def test_what_imagenet_takes():
-    assert (costs.IMAGENET.iterations, costs.IMAGENET.batch // costs.IMAGENET.gpus) == (450_410, 32)
+    assert (IMAGENET.iterations, IMAGENET.batch // costs.PAPERS_GPUS) == (450_410, 32)
     table = costs.imagenet()
     nets = [line for line in table.splitlines() if line.startswith("| ResNet")]
     assert [line[:12] for line in nets] == ["| ResNet-101", "| ResNet-152", "| ResNet-200"]

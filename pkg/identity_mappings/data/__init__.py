@@ -39,7 +39,10 @@ SIZES = {  # of an image as it is trained on, (height, width)
 
 
 def load(name):
-    """The `Dataset` or the `Photographs` of that name. Raises UsageError where its files are missing or damaged, with what to do."""
+    """The `Dataset` or the `Photographs` of that name.
+
+    Raises UsageError where its files are missing or damaged, with what to do.
+    """
     return DATASETS[choose(name, DATASETS, "dataset")]()
 
 

@@ -1,7 +1,7 @@
 """Where a picture is cut and how it is coloured: section 5's two augmentations, and the single crop of the test.
 
 Draws come from a stream of their own for each (seed, epoch, position), whichever process loads the picture. Boxes are
-(left, top, right, bottom) in pixels of the picture as it lies on disk; colours are changed on the device, batch by batch.
+(left, top, right, bottom) in pixels of the picture as it lies on disk; colours are changed on the device, in batches.
 """
 
 import math
@@ -27,25 +27,27 @@ def training_box(height, width, protocol, random):
     """The box of a training crop: of the protocol's augmentation, "scale" or "scale and aspect ratio"."""
     if protocol.augmentation == "scale":
         side = random.randint(protocol.shorter[0], protocol.shorter[1] + 1)
-        return _of_resized(height, width, side, protocol.crop, random.random_sample(2))
+        return _of_resized(height, width, side, protocol.crop, random)
     return _of_any_shape(height, width, protocol, random)
 
 
-def central_box(height, width, side, crop):
-    """The box of the `crop` x `crop` pixels in the middle of a picture whose shorter side was resized to `side`."""
-    return _of_resized(height, width, side, crop, None)
-
-
-def _of_resized(height, width, side, crop, place):
-    """The box of a crop from a picture resized to a shorter side; place: (down, right) from 0 to 1, None for central."""
+def resized(height, width, side):
+    """(height, width) of a picture whose shorter side is resized to `side`."""
     shorter = min(height, width)
-    resized = [side if length == shorter else int(side * length / shorter) for length in (height, width)]
-    room = [length - crop for length in resized]
-    if place is None:
-        top, left = (int(round(free / 2.0)) for free in room)
-    else:
-        top, left = (int(share * (free + 1)) for share, free in zip(place, room, strict=True))
-    down, across = height / resized[0], width / resized[1]
+    return tuple(side if length == shorter else int(side * length / shorter) for length in (height, width))
+
+
+def central(pixels, crop):
+    """The `crop` x `crop` pixels in the middle of (h, w, 3)."""
+    top, left = (int(round((length - crop) / 2.0)) for length in pixels.shape[:2])
+    return pixels[top : top + crop, left : left + crop]
+
+
+def _of_resized(height, width, side, crop, random):
+    """The box of a crop anywhere in a picture whose shorter side is resized to `side`."""
+    size = resized(height, width, side)
+    top, left = (random.randint(0, length - crop + 1) for length in size)
+    down, across = height / size[0], width / size[1]
     return left * across, top * down, (left + crop) * across, (top + crop) * down
 
 
@@ -60,7 +62,9 @@ def _of_any_shape(height, width, protocol, random):
         if 0 < w <= width and 0 < h <= height:
             left, top = random.randint(0, width - w + 1), random.randint(0, height - h + 1)
             return left, top, left + w, top + h
-    return central_box(height, width, protocol.crop, protocol.crop)
+    side = min(height, width)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
 
 
 def drawn_colour(protocol, random):
@@ -72,7 +76,7 @@ def drawn_colour(protocol, random):
 
 
 def coloured(x, colour, protocol):
-    """Images (n, 3, h, w) from 0 to 1 with the jitter and the lighting of their `colour`, (n, 9), if the protocol has it.
+    """Images (n, 3, h, w) from 0 to 1 with the jitter and the lighting of their `colour`, (n, 9).
 
     Brightness scales an image, contrast stretches it about its mean grey, saturation pulls each pixel from its own
     grey; in an order of its own for each image, as in fb.resnet.torch.

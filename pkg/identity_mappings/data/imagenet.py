@@ -72,6 +72,12 @@ def folder():
     return Path(chosen).expanduser() if chosen else data_dir() / "imagenet"
 
 
+def choose_folder(path):
+    """Have this process, and those that it starts, look for ImageNet at `path`; None changes nothing."""
+    if path:
+        os.environ[PLACE] = str(Path(path).expanduser().resolve())
+
+
 def load(name):
     """The `Photographs` of one of NAMES. Raises UsageError where they are not there as they must."""
     if name == "drawn":

@@ -35,18 +35,17 @@ class Picture:
         except (OSError, SyntaxError, ValueError) as error:  # Pillow has a word of its own for each format
             raise Damaged(f"{path} ({error})") from error
 
-    def cut(self, box, size, scaled=True):
+    def whole(self, size):
+        """All of it, resized to `size`, (height, width), as torchvision's Resize does: uint8 (h, w, 3)."""
+        return np.asarray(self._decoded(1.0).resize(size[::-1], Image.Resampling.BILINEAR))
+
+    def cut(self, box, size):
         """The part `box`, (left, top, right, bottom) in pixels, resized to `size`, (height, width): uint8 (h, w, 3).
 
-        Resized as Pillow's bilinear filter does, which looks at all pixels that shrink into one: the pixels are those of
-        the same cut from the whole resized picture. scaled: whether a JPEG may be decoded at a half, a quarter or an
-        eighth where the cut is to shrink by as much, which is faster and moves values a little.
+        But for rounding the same pixels as when the whole picture is resized and then cut; and where the cut shrinks to
+        less than half, a JPEG is decoded at a half, a quarter or an eighth, which is faster and moves values a little.
         """
-        shrink = min((box[3] - box[1]) / size[0], (box[2] - box[0]) / size[1]) if scaled else 1.0
-        try:
-            picture = self._decoded(shrink)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise Damaged(f"{self.path} ({error})") from error
+        picture = self._decoded(min((box[3] - box[1]) / size[0], (box[2] - box[0]) / size[1]))
         across, down = picture.width / self.width, picture.height / self.height
         left, top, right, bottom = (value * by for value, by in zip(box, (across, down) * 2, strict=True))
         inside = max(left, 0.0), max(top, 0.0), min(right, picture.width), min(bottom, picture.height)
@@ -66,7 +65,13 @@ class Picture:
         return Image.open(io.BytesIO(self.content))
 
     def _decoded(self, shrink):
-        """A Pillow picture, in RGB, not smaller than 1 / `shrink` of the file's."""
+        """A Pillow picture, in RGB, not smaller than 1 / `shrink` of the file's. Raises Damaged."""
+        try:
+            return self._rgb(shrink)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise Damaged(f"{self.path} ({error})") from error
+
+    def _rgb(self, shrink):
         least = [int(np.ceil(side / shrink)) for side in (self.height, self.width)] if shrink >= 2 else [0, 0]
         if self.common:
             # a factor of 2 or more: the factors between would be slower than decoding the whole
@@ -89,7 +94,6 @@ def decoder():
     except ImportError:
         return None
     return simplejpeg
-
 
 
 def name():

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from ..errors import UsageError
-from .crops import central_box, coloured, drawn_colour, drawn_for, training_box
+from .crops import central, coloured, drawn_colour, drawn_for, resized, training_box
 from .jpeg import Damaged, Picture
 
 AHEAD = 4  # batches that each loader process keeps ready
@@ -41,7 +41,8 @@ class Pictures:
     """Pictures in files, and how they become a network's input.
 
     files: `imagenet.Files`. protocol: has `crop`, `mean` and `std`, and for training the augmentation. workers: loader
-    processes; 0 loads in this one. device: where batches are wanted. share: this process's of a training batch; None: all of it.
+    processes; 0 loads in this one. device: where batches are wanted. share: this process's of a training batch; None:
+    all of it.
     """
 
     def __init__(self, files, protocol, device="cpu", workers=0, share=None):
@@ -183,8 +184,8 @@ class _Shown(TorchDataset):
     def __getitem__(self, index):
         try:
             picture = Picture(self.files.path(index))
-            box = central_box(picture.height, picture.width, self.side, self.crop)
-            pixels, bad = picture.cut(box, (self.crop, self.crop), scaled=False), []
+            size = resized(picture.height, picture.width, self.side)
+            pixels, bad = central(picture.whole(size), self.crop), []
         except Damaged as error:
             pixels, bad = np.zeros((self.crop, self.crop, 3), np.uint8), [str(error)]
         return pixels, self.files.labels[index], bad

@@ -149,8 +149,8 @@ def _table_5():
         spec = imagenet_spec(depth, order=order)
         published = Published(top1, top5=top5, runs=1)
         return Row(
-            5, f"{depth}-{unit}-{test_crop}{ending}", f"{spec}, tested at {test_crop}x{test_crop}", ORDERS[order].figure,
-            published, {"": spec}, "imagenet", protocol, baseline=baseline, claim=claim,
+            5, f"{depth}-{unit}-{test_crop}{ending}", f"{spec}, tested at {test_crop}x{test_crop}",
+            ORDERS[order].figure, published, {"": spec}, "imagenet", protocol, baseline=baseline, claim=claim,
             crop={224: "trained", 320: "larger"}[test_crop], **about,
         )  # fmt: skip
 

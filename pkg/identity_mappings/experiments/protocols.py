@@ -149,7 +149,7 @@ class Small:
 # Sides of 224, 256, 320 and 480 in the ratio of 64 to 224
 _AT_64 = {"crop": 64, "shorter": (73, 137), "tests": (("trained", 73, 64), ("larger", 91, 91))}
 IMAGENET_SMALL = {
-    "smoke": Small("drawn", 10, {"iterations": 100, "batch": 64, **_AT_64}, (4, 8, 16, 32)),
+    "smoke": Small("drawn", 10, {"iterations": 200, "batch": 64, **_AT_64}, (4, 8, 16, 32)),
     "pocket": Small("imagenet-10", 10, {"iterations": 2_000, "batch": 64, **_AT_64}, (8, 16, 32, 64)),
     "quick": Small("imagenet-100", 100, {"iterations": IMAGENET.iterations // 10}),  # the same 90 epochs
 }
@@ -166,9 +166,7 @@ def _small_imagenet(paper_recipe, tier):
     small, network = IMAGENET_SMALL[tier], paper_recipe.network
     protocol = paper_recipe.protocol.shortened(small.changes["iterations"])
     network = replace(network, classes=small.classes, widths=small.widths or network.widths)
-    return replace(
-        paper_recipe, dataset=small.dataset, network=network, protocol=replace(protocol, **small.changes)
-    )
+    return replace(paper_recipe, dataset=small.dataset, network=network, protocol=replace(protocol, **small.changes))
 
 
 @dataclass(frozen=True)

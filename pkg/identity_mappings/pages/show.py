@@ -35,6 +35,8 @@ def result(table, row, tier, reduction=""):
     ours, baseline = tables.compared(row, tier, reduction)
     if row.published.fails:
         said = f"the paper prints *fail*: a test error above {FAIL_ABOVE:.0f} %"
+    elif row.published.top5 is not None:
+        said = f"the paper reports a top-1 / top-5 error of **{row.published} %**"
     else:
         said = f"the paper reports a test error of **{row.published} %**, the median of 5 runs"
         if row.published.mean is not None:
@@ -58,7 +60,7 @@ def recipe(runs):
     network = recipes[0].network.to_json()
     shortcuts = "; ".join(dict.fromkeys(_settings(each.network.to_json()["shortcut"]) for each in recipes))
     drops = " and ".join(f"{drop:,}" for drop in protocol.drops)
-    augmentation = [f"shifts of up to {protocol.pad} pixels"] * bool(protocol.pad) + ["flips"] * protocol.flip
+    warmup = f"{protocol.warmup_rate:g} before iteration {protocol.warmup:,}" if protocol.warmup else "none"
     lines = [
         ("data", recipes[0].dataset),
         ("layers", f"{network['depth']}, {network['branch']} units, widths {', '.join(map(str, network['widths']))}"),
@@ -67,9 +69,9 @@ def recipe(runs):
         ("iterations", f"{protocol.iterations:,} of {protocol.batch} images"),
         ("batch normalisation over", "the batch" if protocol.bn_group is None else f"{protocol.bn_group} images"),
         ("learning rate", f"{protocol.learning_rate:g}, ten times smaller from {drops}"),
-        ("warm-up", f"{protocol.warmup_rate:g} before iteration {protocol.warmup:,}"),
+        ("warm-up", warmup),
         ("momentum, weight decay", f"{protocol.momentum:g}, {protocol.weight_decay:g}"),
-        ("augmentation", " and ".join(augmentation) or "none"),
+        ("augmentation", protocol.words),
     ]
     return _markdown(grids.markdown(("recipe", ""), lines))
 
@@ -90,7 +92,7 @@ def provenance(table, row, tier, reduction=""):
             *([record["variant"]] if several else []),
             record["seed"],
             record["status"] if record["diverged_at"] is None else f"diverged at {record['diverged_at']:,}",
-            "none" if record["test_error"] is None else f"{record['test_error']:.2f}",
+            "none" if record["test_error"] is None else f"{row.errors(record)[0]:.2f}",
             f"{record['device']}, {record['precision']}",
             _short(record["commit"]),
             record["versions"]["torch"].replace("+", " +"),
@@ -301,7 +303,9 @@ def published(table):
         "on shortcut": lambda row: row.on_shortcut,
         "on F": lambda row: row.on_residual,
         "parameters": lambda row: f"{parameters(row.networks['']) / 1e6:.1f} M" if table == 4 else "",
-        "error, %": lambda row: row.published,
+        "augmentation": lambda row: row.protocol.augmentation if row.crop else "",
+        "test crop": lambda row: _test_crop(row) if row.crop else "",
+        "top-1 / top-5, %" if table == 5 else "error, %": lambda row: row.published,
         "remark": lambda row: row.remark,
     }
     kept = {name: cell for name, cell in columns.items() if any(str(cell(row)) for row in rows)}
@@ -310,48 +314,46 @@ def published(table):
     return _markdown(grids.markdown(kept, [[cell(row) for cell in kept.values()] for row in rows]), note)
 
 
+def _test_crop(row):
+    """The test of a row on ImageNet as the paper writes it: "320x320 of 320"."""
+    side, crop = next(place for name, *place in row.protocol.tests if name == row.crop)
+    return f"{crop}x{crop} of {side}"
+
+
 def cited():
     """The other methods' results that Table 4 quotes."""
     labels = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
-    return _markdown(
-        grids.markdown(("data", "method", "error, %"), [(labels[c.dataset], c.method, c.error) for c in paper.CITED])
-    )
+    lines = [(labels[c.dataset], c.method, c.error) for c in paper.CITED if c.dataset in labels]
+    return _markdown(grids.markdown(("data", "method", "error, %"), lines))
 
 
-def imagenet():
-    """Table 5 as the paper prints it, then what its text adds; none of it was run here."""
-    lines = [
-        (
-            row.method,
-            row.augmentation or "not said",
-            *(f"{side}x{side}" for side in row.crops),
-            *(f"{error:.1f}" for error in (row.top1, row.top5)),
-            row.remark if row.network is None else "not run",
-        )
-        for row in (*paper.TABLE_5, *paper.SECTION_5)
-    ]
-    header = ("method", "augmentation", "train crop", "test crop", "top-1, %", "top-5, %", "ours")
-    return _markdown(grids.markdown(header, lines), "The last two lines stand in the text of section 5.")
+def inception():
+    """The other method's result that Table 5 quotes."""
+    (quoted,) = [cited for cited in paper.CITED if cited.dataset == "imagenet"]
+    header = ("method", "augmentation", "train and test crop", "top-1 / top-5, %")
+    line = (quoted.method, "scale and aspect ratio", "299x299", f"{quoted.error} / {quoted.top5}")
+    return _markdown(grids.markdown(header, [line]))
 
 
 def imagenet_contrasts():
     """The pairs of results on ImageNet that differ in one thing, by what it is, with the difference in points."""
     lines = []
-    rows = [(*_choices_of(row), row) for row in (*paper.TABLE_5, *paper.SECTION_5) if row.network]
+    rows = [(*_choices_of(row), row.published) for row in paper.rows(5)]
     for position, (*one, first) in enumerate(rows):
         for *other, second in rows[position + 1 :]:
             apart = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
             if len(apart) == 1:
                 ((before, after),) = apart
-                same = ", ".join(a for a, b in zip(one, other, strict=True) if a == b and a)
-                gaps = (f"{second.top1 - first.top1:+.1f}", f"{second.top5 - first.top5:+.1f}")
+                same = ", ".join(a for a, b in zip(one, other, strict=True) if a == b)
+                gaps = (f"{second.error - first.error:+.1f}", f"{second.top5 - first.top5:+.1f}")
                 lines.append((f"{before} → {after}", same, *gaps))
     return _markdown(grids.markdown(("change", "with", "top-1, points", "top-5, points"), lines))
 
 
 def _choices_of(row):
     """Net, unit, augmentation and test crop, in words."""
-    return (f"ResNet-{row.network.depth}", row.network.order, row.augmentation, f"tested at {row.crops[1]}")
+    network = row.networks[""]
+    return f"ResNet-{network.depth}", network.order, row.protocol.augmentation, f"tested at {_test_crop(row)}"
 
 
 def tier(table, tier):
@@ -440,6 +442,5 @@ def progress():
         counts = [sum(bool(records.runs_of(row, tier)) for row in rows) for tier in TIERS]
         reduced = sum(any(records.reductions(row, tier) for tier in TIERS) for row in rows)
         lines.append((f"Table {table}", len(rows), *(count or "not run" for count in counts), reduced or "not run"))
-    lines.append(("Table 5", sum(row.network is not None for row in paper.TABLE_5), *["not run"] * (len(TIERS) + 1)))
     header = ("", "rows", *(f"{tier} tier" for tier in TIERS), "at a reduced recipe")
     return _markdown(grids.markdown(header, lines))

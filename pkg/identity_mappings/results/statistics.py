@@ -59,12 +59,19 @@ class Summary:
     def half_width(self):
         """Half of the 95 % interval, in points, for our median less the paper's; None below two runs.
 
-        Both medians vary: ours over n runs and the paper's over 5, with the standard deviation of our runs for both.
-        A median's variance is pi/2 times a mean's.
+        Both medians vary: ours over n runs and the paper's over 5 (of Table 5 over one, for all that it says), with the
+        standard deviation of our runs for both. A median's variance is pi/2 times a mean's.
         """
         if self.spread is None:
             return None
-        return _quantile(self.n) * self.spread[1] * math.sqrt(math.pi / 2 * (1 / self.n + 1 / 5))
+        both = 1 / self.n + 1 / self.row.published.runs
+        return _quantile(self.n) * self.spread[1] * math.sqrt(math.pi / 2 * both)
+
+    @property
+    def top5(self):
+        """The median of the top-5 errors in percent; None without runs, and where it is not taken."""
+        found = [self.row.errors(record)[1] for record in self.records if record["status"] == "finished"]
+        return statistics.median(found) if found and None not in found else None
 
     @property
     def fails(self):
@@ -72,13 +79,17 @@ class Summary:
         return self.row.table == 1 and self.median is not None and self.median > FAIL_ABOVE
 
     def error(self):
-        """The result as a table prints it: the median, then mean ± standard deviation in brackets; never blank."""
+        """The result as a table prints it: the median, then mean ± standard deviation in brackets; never blank.
+
+        On ImageNet the median top-5 error follows after a stroke, as the paper writes it.
+        """
         if not self.n:
             return "not run"
         if math.isinf(self.median):
             return "fail" if self.fails else "diverged"
         spread = f" ({self.spread[0]:.2f} ± {self.spread[1]:.2f})" if self.spread else ""
-        return f"{'fail: ' if self.fails else ''}{self.median:.2f}{spread}"
+        top5 = "" if self.top5 is None else f" / {self.top5:.2f}"
+        return f"{'fail: ' if self.fails else ''}{self.median:.2f}{spread}{top5}"
 
     def runs(self):
         """The number of runs behind the result, with those that diverged."""
@@ -136,7 +147,7 @@ def difference(ours, baseline):
     Both are Summaries of rows that differ in one choice, so that a seed gives both the same batches. None below two
     pairs, and where a run of a pair diverged.
     """
-    errors = [{record["seed"]: record["test_error"] for record in summary.records} for summary in (ours, baseline)]
+    errors = [{record["seed"]: each.row.errors(record)[0] for record in each.records} for each in (ours, baseline)]
     if ours.diverged or baseline.diverged:
         return None
     gaps = [errors[0][seed] - errors[1][seed] for seed in errors[0].keys() & errors[1].keys()]
@@ -151,7 +162,7 @@ def interval(values):
 def summarise(row, tier, reduction=Reduction(), results=None):
     """The `Summary` of a row's records in a tier. A row of several variants counts each variant's runs."""
     found = [records.read(run, results) for run in records.runs_of(row, tier, reduction, results)]
-    errors = [math.inf if record["status"] == "diverged" else record["test_error"] for record in found]
+    errors = [math.inf if record["status"] == "diverged" else row.errors(record)[0] for record in found]
     return Summary(row, tier, tuple(sorted(errors)), tuple(found))
 
 

@@ -55,7 +55,7 @@ class SharedStep(Step):
         self.counter += 1
 
     def _backward(self, images, labels):
-        """Adds the part's share of the gradient to the parameters' `grad`; returns its share of the loss, its errors."""
+        """Adds the part's share of the gradient to each parameter's `grad`; returns its loss share and errors."""
         with self.autocast():
             logits = self.replica(images)
         logits = logits.float()
@@ -74,8 +74,8 @@ class SharedStep(Step):
 
     def rehearse(self):
         """A pass there and back that changes nothing: in the first one libraries choose, compilers compile, and
-        DistributedDataParallel learns in which order gradients come, by which it sums them from then on. A training that
-        goes on from a checkpoint has rehearsed as one that began, and so sums alike.
+        DistributedDataParallel learns in which order gradients come, by which it sums them from then on. A training
+        that goes on from a checkpoint has rehearsed as one that began, and so sums alike.
         """
         size, count = self.batches.images.size, self.batches.share.part
         images = torch.zeros(count, 3, *size, device=self.device).contiguous(memory_format=torch.channels_last)
@@ -179,16 +179,17 @@ class ImageNetState(State):
 
 
 def share_of(recipe, size, precision, device):
-    """(this process's `Share` of a batch, whether to recompute): as many images at a time as memory is estimated to hold.
+    """(this process's `Share` of a batch, whether to recompute): as many images at a time as memory should hold.
 
     Raises UsageError where the processes cannot share the batch in whole groups of BN.
     """
-    batch, group, processes = recipe.protocol.batch, recipe.protocol.bn_group or recipe.protocol.batch, distributed.size()
+    batch, processes = recipe.protocol.batch, distributed.size()
+    group = recipe.protocol.bn_group or batch
     if batch % (group * processes):
         fitting = [str(count) for count in range(1, batch // group + 1) if batch // group % count == 0]
         raise UsageError(
-            f"processes share a batch of {batch} images in whole BN groups of {group}: {', '.join(fitting)} of them can; "
-            f"got {processes}"
+            f"processes share a batch of {batch} images in whole BN groups of {group}: there must be "
+            f"{', '.join(fitting)} of them; got {processes}"
         )
     mine = batch // processes
     available = memory.main() / distributed.beside() if device == "cpu" else memory.free(device)
@@ -201,4 +202,3 @@ def share_of(recipe, size, precision, device):
     part = next(filter(fits, parts), None)
     recompute = part is None
     return Share(part or parts[-1], distributed.rank(), processes), recompute
-

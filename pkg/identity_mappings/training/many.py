@@ -1,7 +1,7 @@
 """Several runs at once: on the CPU one process a core, on a CUDA device as many as its memory takes, in one process.
 
-Each run ends with the same numbers as alone. Processes that torchrun started train one run after another together. Beyond one machine, `train` is a plain function of a run that any
-cluster framework can call.
+Each run ends with the same numbers as alone. Processes that torchrun started train one run after another together.
+Beyond one machine, `train` is a plain function of a run that any cluster framework can call.
 """
 
 import multiprocessing
