@@ -21,14 +21,15 @@ from identity_mappings.data import drawn, imagenet
 from identity_mappings.data.pictures import Pictures, Share
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import Reduction
-from identity_mappings.experiments.runs import Run, plan
+from identity_mappings.experiments.runs import plan
 from identity_mappings.nets.norm import BatchNorm2d
 from identity_mappings.results import records
 from identity_mappings.training import distributed, memory, state, train
 from identity_mappings.training.imagenet import SharedStep, share_of
 
 HERE = Path(__file__).resolve().parent
-CUT = Reduction(depth=50, iterations=8, width=1)
+CUT, LONGER = (Reduction(depth=50, iterations=iterations, width=1) for iterations in (8, 24))
+KILLS = int(os.environ.get("IDENTITY_MAPPINGS_KILLS", "2"))  # of the same run, at random moments
 
 
 @pytest.fixture(scope="module")
@@ -153,9 +154,9 @@ def test_where_no_group_fits_activations_are_recomputed(monkeypatch):
 # --- runs
 
 
-def small(id="200-pre-activation-320", cls=Run):
-    (run,) = plan(paper.rows(5, [id]), "smoke", 1, CUT)
-    return cls(**vars(run))
+def small(id="200-pre-activation-320", cut=CUT):
+    (run,) = plan(paper.rows(5, [id]), "smoke", 1, cut)
+    return run
 
 
 def test_a_run_and_its_record(tmp_path):
@@ -232,17 +233,17 @@ def test_cifar_is_trained_by_one_process(tmp_path, monkeypatch):
         train(small_run(1, "original"), results=tmp_path)
 
 
-def trained_by_two(results, kill=None, seconds=300):
-    """Train `small()` by two processes under torchrun; kill(pids of the workers) is called at each look."""
-    arguments = ["--table", "5", "--row", small().row.id, "--tier", "smoke", "--device", "cpu"]
-    for name, value in vars(CUT).items():
+def trained_by_two(run, results, kill=None, seconds=600):
+    """Train a run by two processes under torchrun; kill(pids of the workers) is called at each look."""
+    arguments = ["--table", "5", "--row", run.row.id, "--tier", "smoke", "--device", "cpu"]
+    for name, value in vars(run.reduction).items():
         arguments += [f"--{name}", str(value)]
     command = torchrun(2, HERE / "by_torchrun.py", "train", *arguments, restarts=5)
     told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(command, env=environment(IDENTITY_MAPPINGS_RESULTS=str(results)), **told) as agent:
         deadline = time.monotonic() + seconds
         while agent.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
+            time.sleep(0.02)
             if kill:
                 kill(children(agent.pid))
         if agent.poll() is None:
@@ -251,28 +252,40 @@ def trained_by_two(results, kill=None, seconds=300):
 
 
 def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(each) for each in file.read().split()]
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(each) for each in file.read().split()]
+    except FileNotFoundError:  # it has just ended
+        return []
 
 
-needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="finds torchrun's workers in /proc")
-
-
-@needs_proc
-@pytest.mark.parametrize("victims", [1, 2], ids=["one", "both"])
-def test_killed_workers_end_with_the_same_record(tmp_path, victims, monkeypatch):
-    status, said = trained_by_two(tmp_path / "whole")
+@pytest.fixture(scope="module")
+def unharmed(folder, tmp_path_factory):
+    """The numbers of a run that two processes train and nobody kills."""
+    results, patch = tmp_path_factory.mktemp("whole"), pytest.MonkeyPatch()
+    patch.setenv("IDENTITY_MAPPINGS_DATA", str(folder))
+    status, said = trained_by_two(small(cut=LONGER), results)
+    patch.undo()
     assert status == 0, said
-    whole = records.numbers(records.read(small(), tmp_path / "whole"))
-    checkpoint, killed = small().checkpoint_path(tmp_path / "parts"), []
+    return records.numbers(records.read(small(cut=LONGER), results))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="finds torchrun's workers in /proc")
+@pytest.mark.parametrize("number", range(KILLS))
+def test_killed_workers_end_with_the_same_record(tmp_path, unharmed, number):
+    """Kill -9 of one of two workers, or of both, some time after the first checkpoint."""
+    run, victims, delay = small(cut=LONGER), number % 2 + 1, np.random.RandomState(number).uniform(0, 1)
+    begun, killed = [], []
 
     def kill(workers):
-        if not killed and len(workers) == 2 and checkpoint.exists():
-            killed.extend(workers[:victims])
-            for pid in killed:
+        if not begun and run.checkpoint_path(tmp_path).exists():
+            begun.append(time.monotonic())
+        if begun and not killed and len(workers) == 2 and time.monotonic() > begun[0] + delay:
+            for pid in workers[:victims]:
                 os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
 
-    status, said = trained_by_two(tmp_path / "parts", kill)
+    status, said = trained_by_two(run, tmp_path, kill)
     assert status == 0 and len(killed) == victims, said
     assert "resumed at iteration" in said
-    assert records.numbers(records.read(small(), tmp_path / "parts")) == whole
+    assert records.numbers(records.read(run, tmp_path)) == unharmed

@@ -120,6 +120,7 @@ def by_class(root):
 
     Raises UsageError where there is no subfolder, or one without a picture.
     """
+    root = Path(root)
     names = tuple(sorted(entry.name for entry in os.scandir(root) if entry.is_dir()))
     if not names:
         raise UsageError(f"{root} must hold a subfolder of pictures for each class; it has none")

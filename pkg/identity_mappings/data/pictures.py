@@ -124,6 +124,10 @@ class PictureBatches:
             yield self.images.normalised(coloured(_values(pixels), colour, self.protocol)), labels
         self._next += 1
 
+    def load(self, index, epoch=0, position=0):
+        """What a loader process does for one draw: pixels (crop, crop, 3) uint8, label, colour, damage."""
+        return _Augmented(self.images.files, self.protocol, self.seed)[index, epoch, position]
+
     def keys(self, iteration):
         """For each part of that iteration's batch a list of (picture, epoch, position in the epoch)."""
         n, first = len(self.images), iteration * self.protocol.batch

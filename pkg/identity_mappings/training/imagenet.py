@@ -34,10 +34,10 @@ class SharedStep(Step):
         self.parts = len(self.batches.share.parts(self.batches.protocol.batch))
         self.replica = self.network
         if distributed.size() > 1:
-            # the network's weights are the same in all from the seed on, and its buffers are no concern of theirs
-            self.replica = DistributedDataParallel(
-                self.network, init_sync=False, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+            # weights are the same in all from the seed on; the buffers are BN's, of which each process has its own
+            buffers = [name for name, _ in self.network.named_buffers()]
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.network, buffers)
+            self.replica = DistributedDataParallel(self.network, init_sync=False, gradient_as_bucket_view=True)
 
     def __call__(self):
         loss_sum, wrong_sum = torch.zeros_like(self.loss_sum), torch.zeros_like(self.wrong_sum)
