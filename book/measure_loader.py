@@ -28,7 +28,7 @@ from identity_mappings.data.pictures import Pictures  # noqa: E402
 from identity_mappings.experiments.protocols import IMAGENET  # noqa: E402
 from identity_mappings.training.loop import device_name  # noqa: E402
 
-PICTURES, ROUNDS, SIDES = 60, 3, (333, 500)  # most of ImageNet's are 500 pixels by 375 or so
+PICTURES, ROUNDS, SIDES = 60, 5, (333, 500)  # most of ImageNet's are 500 pixels by 375 or so
 
 
 class Jitter(torch.nn.Module):
@@ -98,15 +98,19 @@ def main(out):
         for load in loaders.values():
             load(0)
         for _ in range(ROUNDS):
-            for name, load in loaders.items():
-                before = time.process_time()
-                for k in range(PICTURES):
+            spent = dict.fromkeys(loaders, 0.0)
+            for k in range(PICTURES):  # the ways in turn, picture by picture: what disturbs one disturbs all
+                for name, load in loaders.items():
+                    before = time.process_time()
                     load(k)
-                found[name].append(round(PICTURES / (time.process_time() - before), 1))
+                    spent[name] += time.process_time() - before
+            for name, seconds in spent.items():
+                found[name].append(round(PICTURES / seconds, 1))
     baseline = next(iter(found.values()))
     outcome = {
         "device": device_name("cpu"),
         "pictures": PICTURES,
+        "rounds": ROUNDS,
         "kilobytes": round(sum(sizes) / len(sizes) / 1000, 1),
         "versions": {"torchvision": torchvision.__version__, "Pillow": PIL.__version__, "decoder": jpeg.name()},
         "images_per_second_per_core": found,

@@ -63,7 +63,9 @@ def test_pages_are_in_the_table_of_contents(page):
     assert re.search(rf"(file|root): {page.stem}$", (BOOK / "_toc.yml").read_text(), re.M)
 
 
-@pytest.mark.parametrize("statement", [*appendix.CIFAR, *appendix.UNITS], ids=lambda one: one.words[:40])
+@pytest.mark.parametrize(
+    "statement", [*appendix.CIFAR, *appendix.UNITS, *appendix.IMAGENET], ids=lambda one: one.words[:40]
+)
 def test_a_statement_has_its_line_and_its_test(statement):
     number, text = appendix.line(statement.code)
     assert number > 0 and statement.code[1] in text

@@ -335,6 +335,24 @@ def inception():
     return _markdown(grids.markdown(header, [line]))
 
 
+def loader(path):
+    """How fast a core loads pictures, beside torchvision, as `book/measure_loader.py` measured it; a table."""
+    found = json.loads(Path(path).read_text())
+    lines = [
+        (name, _median_and_range(each, ".0f"), _median_and_range(found["ratio"][name], ".2f"))
+        for name, each in found["images_per_second_per_core"].items()
+    ]
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items() if name != "decoder")
+    about = (
+        f"{found['device']}, one thread, {versions}, {found['versions']['decoder']}; {found['pictures']} drawn "
+        f"pictures about as large as ImageNet's, {found['kilobytes']:g} kB each; the median of {found['rounds']} "
+        f"rounds, and their range, by processor time. The machine was busy with other work: trust the ratios before the "
+        f"rates."
+    )
+    header = ("way", "images/s", "times the first")
+    return _markdown(about, grids.markdown(header, lines, right=2))
+
+
 def imagenet_contrasts():
     """The pairs of results on ImageNet that differ in one thing, by what it is, with the difference in points."""
     lines = []
