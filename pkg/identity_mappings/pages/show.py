@@ -346,7 +346,7 @@ def loader(path):
     about = (
         f"{found['device']}, one thread, {versions}, {found['versions']['decoder']}; {found['pictures']} drawn "
         f"pictures about as large as ImageNet's, {found['kilobytes']:g} kB each; the median of {found['rounds']} "
-        f"rounds, and their range, by processor time. The machine was busy with other work: trust the ratios before the "
+        f"rounds, and their range, by processor time. The machine was busy otherwise: trust the ratios before the "
         f"rates."
     )
     header = ("way", "images/s", "times the first")

@@ -143,8 +143,9 @@ class ImageNetState(State):
         self.on_device.settle()
         batch = self.batches.share.part
         mine = self.test.test(side, crop, batch, distributed.rank(), distributed.size())
+        self.network.eval()
         with uncompiled(self.device):
-            score = evaluation.score(self.network, mine, self.device, self.precision, distributed.total)
+            score = evaluation.counted(self.network, mine, self.device, self.precision, distributed.total)
         self.network.train()
         return score
 

@@ -43,14 +43,22 @@ class Score:
         return f"top-1 error {self.top1:.2f} %, top-5 error {top5}, n = {self.n:,} images"
 
 
-@torch.no_grad()
 def score(network, batches, device="cpu", precision="fp32", total=lambda counts: counts):
     """The `Score` of a network over batches of (images (n, c, h, w) normalised, labels (n,)).
 
-    The network goes to `device` and into evaluation mode. precision: "fp32", or "bf16" for autocast. total(counts): of
-    several processes that each have some of the images, the sum of their counts.
+    The network goes to `device` and into evaluation mode; the rest as in `counted`.
     """
     network = network.to(device, memory_format=torch.channels_last).eval()
+    return counted(network, batches, device, precision, total)
+
+
+@torch.no_grad()
+def counted(network, batches, device="cpu", precision="fp32", total=lambda counts: counts):
+    """The `Score` of a network as it is: of one in training, whose weights must stay where they lie.
+
+    precision: "fp32", or "bf16" for autocast. total(counts): of several processes that each have some of the images, the
+    sum of their counts.
+    """
     n, wrong, missed, classes = 0, 0, 0, 0
     for images, labels in batches:
         labels = labels.to(device)
