@@ -56,8 +56,8 @@ def score(network, batches, device="cpu", precision="fp32", total=lambda counts:
 def counted(network, batches, device="cpu", precision="fp32", total=lambda counts: counts):
     """The `Score` of a network as it is: of one in training, whose weights must stay where they lie.
 
-    precision: "fp32", or "bf16" for autocast. total(counts): of several processes that each have some of the images, the
-    sum of their counts.
+    precision: "fp32", or "bf16" for autocast. total(counts): of several processes that each have some of the images,
+    the sum of their counts.
     """
     n, wrong, missed, classes = 0, 0, 0, 0
     for images, labels in batches:
