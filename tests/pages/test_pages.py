@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from identity_mappings.experiments import paper
-from identity_mappings.experiments.protocols import Reduction
+from identity_mappings.experiments.protocols import IMAGENET, Reduction
 from identity_mappings.experiments.runs import Run
 from identity_mappings.pages import explorers
 from identity_mappings.pages.pictures import lines
@@ -35,7 +35,8 @@ def papers_numbers():
     rows = [row.published for table in paper.TABLES for row in paper.rows(table)]
     values = [value for row in rows for value in (row.error, row.mean, row.std) if value is not None]
     values += [cited.error for cited in paper.CITED]
-    crops = {f"{crop.top1:.1f}" for crop in (*paper.TABLE_5, *paper.SECTION_5)}
+    on_imagenet = [*(row.published for row in paper.rows(5)), paper.CITED[-1]]
+    crops = {f"{each:.1f}" for one in on_imagenet for each in (one.error, one.top5)}
     # Table 1's line for "fail", an interval's confidence, the warm-up's rate, Inception-ResNet-v2 in section 5's text,
     # a guess among ten classes, the distance of Table 1's last gate to its baseline
     method = {"20", "95", "0.01", "19.9", "90", "0.30"}
@@ -66,7 +67,9 @@ def test_pages_are_in_the_table_of_contents(page):
     assert re.search(rf"(file|root): {page.stem}$", (BOOK / "_toc.yml").read_text(), re.M)
 
 
-@pytest.mark.parametrize("statement", [*appendix.CIFAR, *appendix.UNITS], ids=lambda one: one.words[:40])
+@pytest.mark.parametrize(
+    "statement", [*appendix.CIFAR, *appendix.UNITS, *appendix.IMAGENET], ids=lambda one: one.words[:40]
+)
 def test_a_statement_has_its_line_and_its_test(statement):
     number, text = appendix.line(statement.code)
     assert number > 0 and statement.code[1] in text
@@ -89,7 +92,7 @@ def test_the_papers_hours():
 
 
 def test_what_imagenet_takes():
-    assert (costs.IMAGENET.iterations, costs.IMAGENET.batch // costs.IMAGENET.gpus) == (450_410, 32)
+    assert (IMAGENET.iterations, IMAGENET.batch // costs.PAPERS_GPUS) == (450_410, 32)
     table = costs.imagenet()
     nets = [line for line in table.splitlines() if line.startswith("| ResNet")]
     assert [line[:12] for line in nets] == ["| ResNet-101", "| ResNet-152", "| ResNet-200"]

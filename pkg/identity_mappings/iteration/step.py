@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..data.batches import Batches
 from ..nets.networks import initialise
 from ..nets.norm import BatchNorm2d, RunningStatistics, set_group
 from ..nets.precisions import PRECISIONS, autocast
@@ -43,7 +42,7 @@ class Step:
         nchw = self.device.type == "cuda" and PRECISIONS[precision] is None
         self.memory_format = torch.contiguous_format if nchw else torch.channels_last
         self.network = network.to(self.device, memory_format=self.memory_format).train()
-        self.batches = Batches(images, protocol, seed)
+        self.batches = images.batches(protocol, seed)
         self.sgd = SGD(self.network, protocol)
         self.copies = Copies(self.network, self.sgd, PRECISIONS[precision])
         self.scale = LossScale(self.device) if PRECISIONS[precision] is torch.float16 else None
