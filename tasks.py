@@ -17,7 +17,7 @@ sys.path.insert(0, str(HERE / "pkg"))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE / "pkg"), os.environ.get("PYTHONPATH")]))
 
 from identity_mappings import commands  # noqa: E402
-from identity_mappings.__main__ import guarded  # noqa: E402
+from identity_mappings.__main__ import BUDGET, CLUSTER, SHARED, guarded  # noqa: E402
 from identity_mappings.errors import UsageError, choose  # noqa: E402
 from identity_mappings.experiments import paper  # noqa: E402
 from identity_mappings.experiments.protocols import TIERS, Reduction  # noqa: E402
@@ -56,6 +56,9 @@ def count(seeds):
         "iterations": "train for fewer iterations than the tier's, recorded as such (not in the paper tier)",
         "width": "train with fewer channels in the first stage, recorded as such (not in the paper tier)",
         "weights": "keep each run's weights as seed-k.safetensors beside its record, for `evaluate`",
+        "budget": BUDGET,
+        "cluster": CLUSTER,
+        "shared": SHARED,
         "dry-run": "list the runs and about how long what is left of them takes, and stop",
     },
 )
@@ -71,6 +74,9 @@ def reproduce(
     iterations=0,
     width=0,
     weights=False,
+    budget=None,
+    cluster=None,
+    shared=False,
     dry_run=False,
 ):
     """Reproduce a table: train what has no record, execute the rows' notebooks, print paper, ours, n and verdict.
@@ -81,14 +87,15 @@ def reproduce(
     def action():
         choose(precision, PRECISIONS, "precision")
         cut = Reduction(depth or None, iterations or None, width or None)
-        runs, chosen_device, chosen_tier, reduction = commands.planned(table, row, tier, count(seeds), cut, device)
-        if dry_run:
-            for each in runs:
-                print(f"{each.name}: {commands.state_or_new(each)}, {each.recipe.protocol.iterations:,} iterations")
-            print(commands.left(runs, chosen_device, precision))
-            return
-        commands.name_kept(runs, precision)
-        outcomes = commands.train_runs(runs, chosen_device, precision, weights)
+        with commands.trainer(cluster, shared) as (resolve, train):
+            runs, on, chosen_tier, reduction = commands.planned(table, row, tier, count(seeds), cut, device, resolve)
+            if dry_run:
+                for each in runs:
+                    print(f"{each.name}: {commands.state_or_new(each)}, {each.recipe.protocol.iterations:,} iterations")
+                print(commands.left(runs, on, precision))
+                return
+            commands.name_kept(runs, precision)
+            outcomes = commands.train_runs(runs, on, precision, weights, budget, train)
         if paper.named(table) in paper.TABLES:
             notebooks.execute(int(table), row, chosen_tier, sorted({run.seed for run in runs}), reduction)
         print(tables.text(paper.named(table), chosen_tier, reduction, row))
@@ -97,10 +104,37 @@ def reproduce(
     run(action)
 
 
-@task(help={"table": "only this table or study"})
-def status(_, table=None):
+@task(
+    help={
+        "table": "only this table or study",
+        "next": "instead, so many of the runs that would tell most, and what they cost here",
+        "tier": "of --next; default: this machine's",
+    }
+)
+def status(_, table=None, next=0, tier=None):
     """Show which rows have how many finished, diverged, running and stopped runs, per tier, and what is next."""
-    run(lambda: commands.status(table))
+    run(lambda: commands.status(table, next or None, tier))
+
+
+@task(
+    iterable=["row"],
+    help={
+        "name": "your name as it is to be shown; default: none",
+        "out": "the file to write",
+        "table": "only this table or study",
+        "row": "only this row; may be repeated",
+        "tier": "only this tier",
+    },
+)
+def contribute(_, name="", out="contribution.jsonl", table=None, row=None, tier=None):
+    """Pack this machine's finished runs into one file for others; CONTRIBUTING.md says where to send it."""
+    run(lambda: commands.contribute(name, out, table, row, tier))
+
+
+@task(positional=["file"], help={"file": "a contribution, or one record's own file", "dry-run": "add nothing"})
+def receive(_, file, dry_run=False):
+    """Check contributed runs, a line each, and add those that are new; nothing that stands is overwritten."""
+    run(lambda: commands.receive(file, dry_run))
 
 
 @task(help={"dataset": "cifar10 or cifar100"})
@@ -195,6 +229,20 @@ def bench(
             whole(depth, "depth"), whole(runs, "runs"), precision, seconds, repeats, batch, size, width, device, json
         )
     )
+
+
+@task(
+    help={
+        "minutes": "of trials",
+        "nodes": "also lose so many nodes of a local Ray cluster, one after the other",
+        "json": "a file for the counts, as book/chaos/NAME.json for the book",
+    }
+)
+def chaos(context, minutes=10.0, nodes=0, json=None):
+    """Train a small table again and again under kills, full disks, flipped bits and the like, and count what fails."""
+    kept = f" --json {json}" if json else ""
+    words = f"--minutes {minutes} --nodes {nodes}{kept}"
+    context.run(f"{sys.executable} {HERE}/tests/chaos.py {words}", pty=False)
 
 
 @task(help={"args": "further arguments for pytest"})

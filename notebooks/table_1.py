@@ -47,6 +47,8 @@ tier = "smoke"
 seeds = 1
 # "iterations-100" or "depth-20" cuts any tier but the paper's further.
 reduction = ""
+# "25m" stops in time, with checkpoints: run this notebook again to go on.
+budget = ""
 
 # %% [markdown]
 # ## Training
@@ -55,7 +57,7 @@ reduction = ""
 
 # %%
 planned, device, *_ = commands.planned(table, [row], tier, seeds, Reduction.parse(reduction))
-outcomes = commands.train_runs(planned, device, precision="fp32")
+outcomes = commands.train_runs(planned, device, precision="fp32", budget=budget)
 commands.raise_refused(outcomes)
 
 # %% [markdown]

@@ -3,7 +3,9 @@
 python -m identity_mappings train --table 3 --row cifar10-110-original --seed 0 --tier quick
 python -m identity_mappings evaluate --weights seed-0.safetensors
 python -m identity_mappings watch --table 3 --row cifar10-164-original
-python -m identity_mappings status
+python -m identity_mappings status --next 5
+python -m identity_mappings contribute --name "as you wish to be named"
+python -m identity_mappings receive contribution.jsonl
 python -m identity_mappings table --table 3 --tier quick
 python -m identity_mappings data --dataset cifar10
 python -m identity_mappings bench --depth 110 --json bench.json
@@ -20,12 +22,18 @@ from .training.many import Interrupted
 from .weights.evaluation import BATCH, DATASETS
 from .weights.foreign import NAMES
 
+BUDGET = "stop in time, with checkpoints, within so long: 25m, 1h30m or 90s; the same command goes on"
+CLUSTER = "train on a Ray cluster: HOST:PORT of its head, or auto: the one that this machine is of, or this machine"
+SHARED = "with --cluster: all its machines have the results folder under the same path"
+
 
 def parser():
     names = ", ".join(map(str, paper.GROUPS))
     top = argparse.ArgumentParser(prog="python -m identity_mappings", description=__doc__.split("\n")[0])
     kinds = top.add_subparsers(
-        dest="command", required=True, metavar="train | evaluate | watch | status | table | data | bench"
+        dest="command",
+        required=True,
+        metavar="train | evaluate | watch | status | table | data | contribute | receive | bench",
     )
 
     def command(name, help):
@@ -55,6 +63,9 @@ def parser():
     train = command("train", "Train the runs of a table's rows that have no record yet.")
     runs(train)
     train.add_argument("--weights", action="store_true", help="keep each run's weights beside its record")
+    train.add_argument("--budget", help=BUDGET)
+    train.add_argument("--cluster", metavar="auto|ADDRESS", help=CLUSTER)
+    train.add_argument("--shared", action="store_true", help=SHARED)
     evaluate = command("evaluate", "Print a network's top-1 and top-5 error on a data set's test images.")
     evaluate.add_argument("--weights", required=True, help="a .safetensors file, or another repository's checkpoint")
     evaluate.add_argument("--dataset", help=f"{', '.join(DATASETS)}; default: the weights' own")
@@ -72,8 +83,23 @@ def parser():
     evaluate.add_argument("--precision", help="fp32 or bf16 (autocast); default: the weights' own, else fp32")
     watch = command("watch", "Train runs once more and keep what their Residual Units do on the way (section 4.2).")
     runs(watch)
+    watch.add_argument("--budget", help=BUDGET)
     status = command("status", "Show how many runs each row has, per tier, and what is next.")
     status.add_argument("--table", help="only this table")
+    status.add_argument(
+        "--next", type=int, help="instead, so many of the runs that would tell most, and their cost here"
+    )
+    status.add_argument("--tier", help="of --next; default: this machine's")
+    contribute = command("contribute", "Pack this machine's finished runs into one file for others.")
+    contribute.add_argument("--name", default="", help="your name as it is to be shown; default: none")
+    contribute.add_argument("--out", default="contribution.jsonl", help="default: contribution.jsonl")
+    contribute.add_argument("--table", help="only this table or study")
+    contribute.add_argument("--row", action="append", default=[], help="only this row; may be repeated")
+    contribute.add_argument("--tier", help="only this tier")
+    receive = command("receive", "Check contributed records and add those that are new.")
+    receive.add_argument("file", nargs="?", help="a contribution, or one record's own file")
+    receive.add_argument("--dry-run", action="store_true", help="check, and add nothing")
+    receive.add_argument("--changes", nargs=2, metavar=("BASE", "HEAD"), help="check the records that a commit adds")
     table = command("table", "Print a table from the records.")
     table.add_argument("--table", required=True, help=f"the paper's table, or a study: {names}")
     recipe(table)

@@ -1,7 +1,10 @@
 """What the commands do, for both command lines: `invoke` and `python -m identity_mappings`."""
 
+import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import filelock
 
@@ -11,8 +14,11 @@ from .errors import UsageError, choose
 from .experiments import paper, runs, studies
 from .experiments.protocols import TIERS, Reduction
 from .hardware import be_exact, device_name, resolve_device
-from .progress import listener
+from .machines import cluster as clusters
+from .machines import contributions, queue
+from .progress import duration, listener
 from .results import costs, grids, records, tables
+from .training import budget as budgets
 from .training import loop, train_all
 from .training.step import PRECISIONS
 from .weights import evaluation, foreign
@@ -37,10 +43,10 @@ def scaled(table, tier=None, seeds=None, reduction=Reduction(), device="cpu"):
     return tier or default_tier(device), scale.seeds if seeds is None else seeds, reduction
 
 
-def planned(table, row=(), tier=None, seeds=None, reduction=Reduction(), device="auto"):
+def planned(table, row=(), tier=None, seeds=None, reduction=Reduction(), device="auto", resolve=resolve_device):
     """(runs, device, tier, reduction) of a command's arguments, all checked before anything is trained."""
     rows = paper.rows(table, row)
-    device = resolve_device(device)
+    device = resolve(device)
     tier, seeds, reduction = scaled(table, tier, seeds, reduction, device)
     return runs.plan(rows, tier, seeds, reduction), device, tier, reduction
 
@@ -82,24 +88,65 @@ def trained(
     precision="fp32",
     weights=False,
     watched=False,
+    budget=None,
+    cluster=None,
+    shared=False,
 ):
     """(runs, {run: its outcome}, tier, reduction): what a command plans, once it is trained."""
     choose(precision, PRECISIONS, "precision")
     cut = Reduction(depth, iterations, width)
-    planned_runs, device, tier, reduction = planned(table, row, tier, tuple(seed) or None, cut, device)
-    planned_runs = [replace(run, watched=watched) for run in planned_runs]
-    name_kept(planned_runs, precision)
-    return planned_runs, train_runs(planned_runs, device, precision, weights), tier, reduction
+    with trainer(cluster, shared) as (resolve, training):
+        planned_runs, device, tier, reduction = planned(table, row, tier, tuple(seed) or None, cut, device, resolve)
+        planned_runs = [replace(run, watched=watched) for run in planned_runs]
+        name_kept(planned_runs, precision)
+        outcomes = train_runs(planned_runs, device, precision, weights, budget, training)
+    return planned_runs, outcomes, tier, reduction
 
 
-def train_runs(planned_runs, device, precision, weights=False):
-    """`train_all` with the data checked first and progress shown."""
+@contextmanager
+def trainer(cluster=None, shared=False):
+    """(resolve, train) within it: what gives a device for the one asked for, and what trains runs as `train_all` does.
+
+    cluster: of a Ray cluster, as `machines.cluster.connected` has it; None for this machine alone. shared: whether its
+    machines share the results folder.
+    """
+    if cluster is None:
+        if shared:
+            raise UsageError("--shared says how the machines of a cluster keep records: it needs --cluster")
+        yield resolve_device, train_all
+        return
+    with clusters.connected(cluster) as found:
+        resolve = partial(_of_cluster, found)
+        yield resolve, partial(clusters.train_on_cluster, shared=shared)
+
+
+def _of_cluster(found, device):
+    choose(device, ("auto", "cpu", "cuda"), "device")
+    if device == "cuda" and found != "cuda":
+        raise UsageError("device cuda needs a cluster with GPUs; this one has none: use --device cpu")
+    return found if device == "auto" else device
+
+
+def train_runs(planned_runs, device, precision, weights=False, budget=None, train=train_all):
+    """`train_all`, or another that trains runs, with the data checked first, progress shown, and within a budget.
+
+    budget: as a user writes it, "25m"; counted from now. What is left then is told in one line.
+    """
+    until = time.monotonic() + budgets.seconds(budget) if budget else None
     if weights:
         weights_files.check_installed()
     for dataset in dict.fromkeys(run.recipe.dataset for run in planned_runs if records.peek(run) is None):
         datasets.load(dataset)
     with listener() as report:
-        return train_all(planned_runs, report, device=device, precision=precision, weights=weights)
+        pace = budgets.Pace(report)
+        outcomes = train(planned_runs, pace, device=device, precision=precision, weights=weights, until=until)
+    if left := [run for run, outcome in outcomes.items() if outcome is None]:
+        seconds = pace.left(left)
+        rest = "" if seconds is None else f", about {duration(seconds)} of training on this machine"
+        ended = len(outcomes) - len(left)
+        print(f"the budget is spent: {ended} of {len(outcomes)} runs have ended, {len(left)} are left{rest}: ", end="")
+        print("the same command goes on")
+    return outcomes
 
 
 def name_kept(planned_runs, precision):
@@ -185,7 +232,7 @@ def bench(
     depth=(), runs=(), precision=(), seconds=5.0, repeats=5, batch=128, size=32, width=16, device="auto", json=None
 ):
     """Measure images per second against a common training loop; print the table, and write it to the file `json`."""
-    from .training import bench as measuring  # no other command needs it
+    from .machines import bench as measuring  # no other command needs it
 
     chosen = tuple(depth) or (20, 110), tuple(runs), tuple(precision) or ("fp32", "bf16")
     outcome = measuring.bench(*chosen, seconds, repeats, batch, size, width, resolve_device(device))
@@ -200,8 +247,71 @@ def left(planned_runs, device, precision):
     )
 
 
-def status(table=None):
-    """Print each row's runs per tier: n that ended, and those that diverged, run or are stopped; and what is next."""
+def contribute(name="", out="contribution.jsonl", table=None, row=(), tier=None):
+    """Pack the finished runs of this machine into one file, and say what to do with it.
+
+    Left out are the records that the repository has already, and those that `receive` would refuse, each with its line.
+    """
+    rows = paper.rows(table, row) if table else [row for table in paper.GROUPS for row in paper.rows(table)]
+    if tier:
+        choose(tier, TIERS, "tier")
+    found = {}
+    for each in rows:
+        for where, reduction in records.settings([each]):
+            if tier in (None, where):
+                found |= {run.record_path(): run for run in records.runs_of(each, where, reduction)}
+    packed = contributions.pack(out, contributions.own(found.values()), name)
+    for received in packed:
+        if received.state == "refused":
+            print(received)
+    count = sum(received.state == "added" for received in packed)
+    print(f"{out}: {count} runs, contributed by {name or 'nobody named'}; CONTRIBUTING.md says where to send it")
+
+
+def receive(file=None, dry_run=False, changes=None):
+    """Check contributed records, a line each, and add those that are new. Raises UsageError where one is refused.
+
+    file: a contribution or a record. dry_run: add nothing. changes: instead of a file, (base, head): two commits, of
+    which the second adds records.
+    """
+    if (file is None) == (changes is None):
+        raise UsageError("receive takes a contribution's FILE, or --changes BASE HEAD")
+    received = contributions.receive_changes(*changes) if changes else contributions.receive(file, keep=not dry_run)
+    counts = Counter()
+    for each in received:
+        counts[each.state] += 1
+        print(each, flush=True)
+    kept = "would be added" if dry_run or changes else "added"
+    print(f"{counts['added']} {kept}, {counts['known']} known already, {counts['refused']} refused")
+    if counts["refused"]:
+        raise UsageError("what was refused is named above, each with its reason; nothing that stands was overwritten")
+
+
+def worth_running(count, tier=None):
+    """Print the `count` runs that would tell most, by `machines.queue`, with what they cost here and their commands."""
+    if not 1 <= count <= 1000:
+        raise UsageError(f"--next must be a whole number from 1 to 1,000; got {count}")
+    device = resolve_device("auto")
+    tier = choose(tier or default_tier(device), TIERS, "tier")
+    for place, each in enumerate(queue.candidates(tier, device_name(device))[:count], 1):
+        cost = (
+            "cost unknown: this machine has ended no run of this tier"
+            if each.seconds is None
+            else (f"about {duration(each.seconds)} here")
+        )
+        words = f"{paper.label(each.row.table)}, {each.row.id}: {each.standing}"
+        print(f"{place}. {words}, {each.pairs} seeds beside its baseline's; {len(each.runs)} runs, {cost}")
+        for command in each.commands:
+            print(f"   {command}")
+
+
+def status(table=None, next=None, tier=None):
+    """Print each row's runs per tier: n that ended, and those that diverged, run or are stopped; and what is next.
+
+    next: print so many of the runs that would tell most instead, of `tier` (default: this machine's).
+    """
+    if next is not None:
+        return worth_running(next, tier)
     chosen = paper.rows(table)
     header = ("table", "row", *TIERS)
     lines, following = [header], {}

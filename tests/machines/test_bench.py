@@ -11,8 +11,8 @@ import torch
 
 from identity_mappings import UsageError
 from identity_mappings.__main__ import main
+from identity_mappings.machines import bench
 from identity_mappings.pages import plots, show
-from identity_mappings.training import bench
 
 CASE = bench.Case(depth=8, width=4, size=8, batch=16)
 MEASURED = {"copy": 1e9, "matmul": {"fp32": 1e10, "bf16": 4e10}}

@@ -11,9 +11,10 @@ from conftest import small_run
 from test_step import PROTOCOL, VARIETIES, images_on
 
 from identity_mappings.hardware import be_exact
+from identity_mappings.machines import bench
 from identity_mappings.nets.networks import cifar_spec
 from identity_mappings.results import records
-from identity_mappings.training import bench, capture, many, train
+from identity_mappings.training import capture, many, train
 from identity_mappings.training.loop import How, never, nothing, stream
 from identity_mappings.training.step import Step
 

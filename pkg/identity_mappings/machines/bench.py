@@ -29,10 +29,10 @@ from ..hardware import cores as cores_of
 from ..nets.counts import BYTES, activation_bytes, count
 from ..nets.networks import cifar_spec
 from ..results import grids
-from . import memory
-from .capture import faster
-from .loop import stream
-from .step import PRECISIONS, Step
+from ..training import memory
+from ..training.capture import faster
+from ..training.loop import stream
+from ..training.step import PRECISIONS, Step
 
 BASELINE = (
     "torchvision transforms in a DataLoader with two workers, eager fp32 NCHW, BN over the batch, torch.optim.SGD"

@@ -94,7 +94,7 @@ def provenance(table, row, tier, reduction=""):
             record["seed"],
             record["status"] if record["diverged_at"] is None else f"diverged at {record['diverged_at']:,}",
             "none" if record["test_error"] is None else f"{record['test_error']:.2f}",
-            f"{record['device']}, {record['precision']}",
+            f"{record['device']}, {record['precision']}{_by(record)}",
             _short(record["commit"]),
             record["versions"]["torch"].replace("+", " +"),
             f"{record['wall_seconds']:,.0f}",
@@ -106,6 +106,12 @@ def provenance(table, row, tier, reduction=""):
         if lines
         else _markdown("Not run.")
     )
+
+
+def _by(record):
+    """Who ran what was contributed."""
+    given = record.get("contributed")
+    return f", by {given['by'] or 'a contributor'}" if given else ""
 
 
 def _short(commit):
@@ -262,7 +268,7 @@ def bench_chart(folder):
 
 def aims(folder):
     """What the trainer was to reach on two CPU cores, and whether the benches of the folder say that it does."""
-    from ..training import bench
+    from ..machines import bench
 
     header, lines = ("network", "trainer", "aim", "measured, median (range)", "reached"), []
     measured = [

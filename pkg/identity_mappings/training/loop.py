@@ -16,6 +16,7 @@ from ..hardware import be_exact, device_name
 from ..results import records
 from ..weights.files import check_installed, save
 from . import checkpoint
+from .budget import Deadline
 from .state import Clock, State
 from .step import PRECISIONS
 from .watched import WatchedState
@@ -41,7 +42,8 @@ class How:
     device: "cpu" or "cuda". precision: one of PRECISIONS. threads: CPU threads; a resumed run keeps those it began
     with, for they may change the last bits; None: torch's own number. results: the folder of the records; None: as
     `results_dir`. weights: whether to keep the weights of a run that ends, in a file beside its record that is complete
-    before the record is there.
+    before the record is there. until: the moment of time.monotonic() by which a run is to have left its checkpoint and
+    stopped; None: never.
     """
 
     device: str = "cpu"
@@ -49,6 +51,7 @@ class How:
     threads: int | None = None
     results: Path | None = None
     weights: bool = False
+    until: float | None = None
 
 
 def train(run, report=nothing, should_stop=never, **how):
@@ -56,8 +59,8 @@ def train(run, report=nothing, should_stop=never, **how):
 
     report(event): called with {"kind": "start" | "step" | "entry" | "note", "run": name, "iteration": i, "iterations":
     of, "seconds": so far} and, for "entry", the newest values of the curve by column, for "note" a "line" to show.
-    should_stop(): asked after every iteration; once true, the state is checkpointed and None returned. how: fields of
-    `How`.
+    should_stop(): asked after every iteration; once true, the state is checkpointed and None returned, as before the
+    moment `until`. how: fields of `How`.
     Raises UsageError for a record or checkpoint of another recipe, where another process trains the same run, and where
     weights are asked of a run that ended without keeping them.
     """
@@ -118,6 +121,8 @@ def training(run, how, report=nothing, should_stop=never):
                 f"{run.name} ended without keeping its weights: move {run.record_path(results)} away to train it again"
             )
         return record
+    if not Deadline(how.until).leaves_a_start:
+        return None
     run.folder(results).mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(run.lock_path(results), timeout=LOCK_SECONDS):
@@ -131,6 +136,7 @@ def training(run, how, report=nothing, should_stop=never):
 
 
 def _training(run, how, report, should_stop):
+    deadline = Deadline(how.until)
     saved = checkpoint.read(run, how.precision, how.device, how.results)
     threads = saved["threads"] if saved else how.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -156,7 +162,7 @@ def _training(run, how, report, should_stop):
             finite = state.enter()
             clock.read()
             tell("entry", **{column: values[-1] for column, values in state.curve.items()})
-        now, stop = time.monotonic(), should_stop()
+        now, stop = time.monotonic(), deadline.near() or should_stop()
         if now - last_report > REPORT_SECONDS:
             clock.read()
             tell("step")

@@ -22,6 +22,7 @@ from ..errors import UsageError
 from ..hardware import cores
 from ..results import records
 from . import memory
+from .budget import Deadline
 from .loop import How, nothing, process_kept, stream, train, training
 from .state import images
 
@@ -37,7 +38,8 @@ def train_all(runs, report=nothing, **how):
 
     how: fields of `How`; `threads` is, on a CPU, each process's share of the cores. Each run has the numbers of `train`
     alone with as many threads. `report` gets the events of `train`. Runs that go wrong do not stop the others. On
-    SIGINT or SIGTERM all runs under way leave a checkpoint, and Interrupted is raised.
+    SIGINT or SIGTERM all runs under way leave a checkpoint, and Interrupted is raised. A run that has not ended by the
+    moment `until` stays None, its checkpoint beside its record's place.
     """
     how, outcomes = How(**how), {}
     for run in runs:
@@ -49,7 +51,7 @@ def train_all(runs, report=nothing, **how):
         ended = [run for run in runs if isinstance(outcomes[run], dict)]
         outcomes |= {run: _outcome_of(run, how, report, None) for run in ended}
     waiting = [run for run in runs if outcomes[run] is None]
-    if not waiting:
+    if not waiting or not Deadline(how.until).leaves_a_start:
         return outcomes
     with _interrupt() as asked:
         if how.device == "cpu":

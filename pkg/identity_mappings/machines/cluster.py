@@ -1,0 +1,373 @@
+"""Runs on many machines, with Ray (an extra: pip install 'identity-mappings[cluster]').
+
+invoke reproduce --table 2 --cluster auto
+
+Each run is one Ray task. The library travels with it, and the data; events, checkpoints and records come home through
+Ray, or lie in a results folder that all machines share. A task whose worker or machine is lost is begun again elsewhere
+from the run's last checkpoint, and ends with the same numbers. Nothing else in the library knows of Ray.
+"""
+
+import hashlib
+import os
+import socket
+import tempfile
+import time
+import uuid
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import filelock
+import numpy
+
+from .. import data
+from ..data import SIZES
+from ..errors import UsageError
+from ..experiments.runs import results_dir
+from ..results import records
+from ..training import checkpoint, memory, train
+from ..training.loop import How, nothing
+from ..training.many import AT_ONCE, Interrupted
+
+LEAVE = (
+    15.0  # seconds before the end of a budget at which workers are asked to stop: a step, a checkpoint, the way home
+)
+RETRIES = 20  # times that a run is begun again after a lost worker: spot machines go often, and each loses a minute
+POLL_SECONDS = 0.5  # between looks at the tasks, and at whether a worker is to stop
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def ray():
+    """The module. Raises UsageError where it is not installed."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody unless the user says so
+    try:
+        import ray as module
+        import ray.exceptions
+        import ray.util.scheduling_strategies  # noqa: F401
+    except ImportError:
+        raise UsageError("--cluster needs Ray: pip install 'identity-mappings[cluster]'") from None
+    return module
+
+
+@contextmanager
+def connected(address):
+    """Within it this process is connected to a Ray cluster; gives the device that its runs train on, "cuda" or "cpu".
+
+    address: HOST:PORT of the cluster's head, from one of its machines; "auto": the cluster that this machine is of, or
+    else this machine as a cluster of one. Raises UsageError where there is none.
+    """
+    module = ray()
+    if "://" in address:
+        raise UsageError(f"--cluster must be auto or HOST:PORT, given on a machine of the cluster; got {address!r}")
+    # the library goes with the job, so that every machine runs the same commit
+    environment = {"py_modules": [str(PACKAGE)], "excludes": ["**/__pycache__"], "env_vars": _variables()}
+    quiet = {"log_to_driver": False, "logging_level": "error", "runtime_env": environment}
+    try:
+        try:
+            module.init(address=address, **quiet)
+        except ConnectionError:
+            if address != "auto":
+                raise
+            module.init(address="local", include_dashboard=False, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"no Ray cluster answers at {address} ({reason}): start one with: ray start --head") from None
+    try:
+        yield "cuda" if module.cluster_resources().get("GPU") else "cpu"
+    finally:
+        module.shutdown()
+
+
+def _variables():
+    """Workers are told the commit, which their copy of the library cannot know."""
+    commit = records.commit()
+    return {"IDENTITY_MAPPINGS_COMMIT": commit} if commit else {}
+
+
+def train_on_cluster(runs, report=nothing, shared=False, **how):
+    """`train_all` on the cluster that this process is connected to, with the same outcomes.
+
+    shared: the results folder is on a file system that every machine has under the same path; else checkpoints and
+    records come home through Ray. how: fields of `How`; device and precision hold on every machine, threads are of each
+    run on a CPU (default 1).
+    """
+    how = How(**how)
+    how = replace(how, threads=how.threads or 1, results=Path(how.results or results_dir()).resolve())
+    outcomes = {}
+    for run in runs:
+        try:
+            outcomes[run] = records.read(run, how.results)
+        except UsageError as error:
+            outcomes[run] = error
+    with ExitStack() as locks:
+        waiting = []
+        for run in (run for run in runs if outcomes[run] is None):
+            try:
+                # with a shared folder the machine that trains has the lock
+                locks.enter_context(nullcontext() if shared else _locked(run, how.results))
+                waiting.append(run)
+            except UsageError as error:
+                outcomes[run] = error
+        return outcomes | (_Job(waiting, how, shared, report).outcomes if waiting else {})
+
+
+@contextmanager
+def _locked(run, results):
+    """Holds the run's lock at home, so that no other process begins it while it trains elsewhere."""
+    run.folder(results).mkdir(parents=True, exist_ok=True)
+    path = run.lock_path(results)
+    try:
+        with filelock.FileLock(path, timeout=0):
+            yield
+            if run.record_path(results).exists():
+                path.unlink(missing_ok=True)
+    except filelock.Timeout:
+        raise UsageError(f"{run.name} is being trained by another process; wait for it, or stop it") from None
+
+
+class _Job:
+    """The tasks of one command, from their submission to `outcomes`. Ctrl-C has all workers leave a checkpoint."""
+
+    def __init__(self, runs, how, shared, report):
+        self.ray, self.how, self.report, self.shared = ray(), how, report, shared
+        here = self.ray.get_runtime_context().get_node_id()
+        pinned = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=False)
+        # an actor on this machine, for it writes into the results folder here
+        self.home = self.ray.remote(num_cpus=0, scheduling_strategy=pinned)(Home).remote(how.results)
+        self.gpu = None if how.device == "cpu" else self._get(self.ray.remote(num_gpus=1)(_gpu).remote())
+        self.outcomes, self.stopping = {}, False
+        with _token(how.results) if shared else nullcontext() as token:
+            self.tasks = self._submit(runs, token)
+            if self._interrupted():
+                raise Interrupted
+
+    def _interrupted(self):
+        """See the tasks to their end; whether Ctrl-C cut it short."""
+        interrupted = False
+        while self.tasks:
+            try:
+                self._look()
+                if self.how.until is not None and time.monotonic() > self.how.until - LEAVE and not self.stopping:
+                    self._stop()
+            except KeyboardInterrupt:
+                if interrupted:  # a second Ctrl-C does not wait for checkpoints
+                    raise
+                interrupted = True
+                self._stop()
+        return interrupted
+
+    def _submit(self, runs, token):
+        sets = {name: self.ray.put(data.load(name)) for name in {run.recipe.dataset for run in runs}}
+        same = source_digest(), token
+        how = replace(self.how, until=None)  # another machine has another clock: this one watches it
+        task = self.ray.remote(max_retries=RETRIES)(work)
+        return {
+            task.options(**self._share(run)).remote(self.home, run, how, sets[run.recipe.dataset], *same): run
+            for run in runs
+        }
+
+    def _share(self, run):
+        """What one run's task asks of its machine."""
+        if self.gpu is None:
+            return {"num_cpus": self.how.threads}
+        return {"num_cpus": 1, "num_gpus": share_of_gpu(run, self.how.precision, *self.gpu)}
+
+    def _look(self):
+        done, _ = self.ray.wait(list(self.tasks), timeout=POLL_SECONDS)
+        for event in self._get(self.home.events.remote()):
+            self.report(event)
+        for task in done:
+            run = self.tasks[task]
+            self.outcomes[run] = self._outcome(run, task)
+            del self.tasks[task]  # only now: an interrupt in between finds the task still there
+
+    def _stop(self):
+        self.stopping = True
+        begun = self._get(self.home.stop.remote())
+        for task, run in self.tasks.items():
+            if run.name not in begun:
+                self.ray.cancel(task)  # the others leave a checkpoint and end by themselves
+
+    def _get(self, reference):
+        try:
+            return self.ray.get(reference)
+        except (self.ray.exceptions.RayActorError, self.ray.exceptions.RaySystemError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UsageError(f"the cluster is gone ({reason}): run the same command again, and it goes on") from error
+
+    def _outcome(self, run, task):
+        exceptions = self.ray.exceptions
+        try:
+            record, weights = self.ray.get(task)
+        except UsageError as error:
+            return UsageError(str(getattr(error, "cause", error)))  # without the traceback of the worker
+        except (exceptions.WorkerCrashedError, exceptions.NodeDiedError, exceptions.OutOfMemoryError) as error:
+            return None if self.stopping else _lost(run, error)
+        except exceptions.TaskCancelledError:
+            return None
+        if record and not self.shared:
+            if weights:  # before the record: once that is there, the run is never trained again
+                records.write_atomically(run.weights_path(self.how.results), weights)
+            records.store(run, record, self.how.results)
+            checkpoint.remove(run, self.how.results)
+        return record
+
+
+def _lost(run, error):
+    return UsageError(
+        f"{run.name}: {RETRIES + 1} workers were lost in turn ({type(error).__name__}), often for want of memory; "
+        f"its last checkpoint is kept: run the same command again"
+    )
+
+
+def share_of_gpu(run, precision, available, most):
+    """The share of a GPU that a run asks of Ray: small nets share one. available: its bytes; most: runs on it at once.
+
+    By the rule of `Together`: as many at once as memory holds, and no more than pay. Each has a process of its own.
+    """
+    need = memory.need(run.recipe, SIZES[run.recipe.dataset], precision)
+    return 1 / memory.at_once([need] * most, most, available)
+
+
+def _gpu():
+    """(free bytes, runs at once) of the GPU that this task has."""
+    return memory.free("cuda"), AT_ONCE
+
+
+def source_digest():
+    """SHA-256 of the library's source as it is imported here: what machines of one job must agree on."""
+    found = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        found.update(f"{path.relative_to(PACKAGE).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return found.hexdigest()
+
+
+@contextmanager
+def _token(results):
+    """The name of a file that lies in the results folder within it: who does not see it does not share the folder."""
+    results.mkdir(parents=True, exist_ok=True)
+    path = results / f"shared-{uuid.uuid4().hex}.lock"  # .lock: no results folder commits it
+    path.touch()
+    try:
+        yield path.name
+    finally:
+        path.unlink(missing_ok=True)
+
+
+class Home:
+    """The job's end of every connection, an actor on the machine that the command was given on.
+
+    results: the folder of the records there.
+    """
+
+    def __init__(self, results):
+        self.results, self.stopping, self.begun, self.told = results, False, set(), []
+
+    def begin(self, run, node):
+        """A worker begins the run on a machine: its last checkpoint's bytes, or None."""
+        if run.name in self.begun:
+            line = f"{run.name}: its worker was lost; it goes on on {node} from its last checkpoint"
+            self.tell({"kind": "note", "run": run.name, "iteration": 0, "iterations": 0, "seconds": 0.0, "line": line})
+        self.begun.add(run.name)
+        path = run.checkpoint_path(self.results)
+        return path.read_bytes() if path.exists() else None
+
+    def keep(self, run, content):
+        """Keep a checkpoint, complete as it is here."""
+        records.write_atomically(run.checkpoint_path(self.results), content)
+
+    def tell(self, event):
+        """Take an event of a run."""
+        self.told.append(event)
+
+    def events(self):
+        """The events since the last call."""
+        told, self.told = self.told, []
+        return told
+
+    def stop(self):
+        """Have all workers leave a checkpoint and end; the names of the runs that were begun."""
+        self.stopping = True
+        return self.begun
+
+    def asked(self):
+        """Whether workers are to stop."""
+        return self.stopping
+
+
+def work(home, run, how, dataset, source, token):
+    """On some machine: train the run; returns (its record or None where it was stopped, its weights' bytes or None).
+
+    home: the handle of the job's `Home`. source: the digest that this machine's library must have. token: of a shared
+    results folder, None for a folder of this machine that is gone with the task.
+    """
+    if (found := source_digest()) != source:
+        raise UsageError(f"{_here()} runs another library ({found[:12]}, expected {source[:12]}): {PACKAGE}")
+    data.DATASETS[run.recipe.dataset] = lambda: _own(dataset)  # it came with the job: no machine needs files of its own
+    with ExitStack() as kept:
+        if token is None:
+            folder = kept.enter_context(tempfile.TemporaryDirectory(prefix="identity-mappings-"))
+            how = replace(how, results=Path(folder))
+        elif not (how.results / token).exists():
+            raise UsageError(f"{_here()} does not share {how.results}: leave --shared out, or mount it there")
+        courier = Courier(home, run, how, carries=token is None)
+        record = train(run, courier.report, courier.should_stop, **vars(how))
+        courier.deliver()
+        weights = run.weights_path(how.results)
+        return record, weights.read_bytes() if token is None and record and weights.exists() else None
+
+
+def _here():
+    return socket.gethostname()
+
+
+def _own(dataset):
+    """The data set in memory of this process: what Ray hands out is its own, and read-only."""
+    arrays = {name: numpy.array(getattr(dataset, name)) for name in ("x_train", "y_train", "x_test", "y_test")}
+    return replace(dataset, **arrays)
+
+
+class Courier:
+    """Carries a run's events and checkpoints home, and brings back whether to stop."""
+
+    def __init__(self, home, run, how, carries):
+        self.ray, self.home, self.run, self.path = ray(), home, run, run.checkpoint_path(how.results)
+        self.carries, self.carried, self.under_way = carries, None, None
+        self.looked, self.stopping = time.monotonic(), False
+        content = self.ray.get(home.begin.remote(run, _here()))
+        if carries and content is not None:
+            records.write_atomically(self.path, content)
+            self.carried = self._state()
+
+    def report(self, event):
+        self.home.tell.remote(event)
+
+    def should_stop(self):
+        """Asked after every iteration; looks home no more often than POLL_SECONDS."""
+        now = time.monotonic()
+        if now - self.looked > POLL_SECONDS:
+            self.looked = now
+            self.stopping = self.ray.get(self.home.asked.remote())
+            self._carry()
+        return self.stopping
+
+    def deliver(self):
+        """Carry what is left to carry, and wait for its arrival."""
+        self._carry(wait=True)
+
+    def _carry(self, wait=False):
+        if self.carries and (state := self._state()) and state != self.carried:
+            if self.under_way is not None and not wait and not self.ray.wait([self.under_way], timeout=0)[0]:
+                return  # the last is on its way still: the next look takes a newer one
+            self.under_way = self.home.keep.remote(self.run, self.path.read_bytes())
+            self.carried = state
+        if wait and self.under_way is not None:
+            self.ray.get(self.under_way)
+
+    def _state(self):
+        """What tells one checkpoint file from the next; None without one."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns

@@ -1,0 +1,240 @@
+"""Runs on a Ray cluster: records equal to undisturbed ones whatever is lost, and what a wrong cluster is answered with.
+
+The tests of a whole cluster start three Ray nodes on this machine, and are run by `pytest -m cluster`.
+"""
+
+import signal
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import ray_nodes
+from conftest import small_run, toy
+
+from identity_mappings.errors import UsageError
+from identity_mappings.machines import cluster
+from identity_mappings.results import records
+from identity_mappings.training import checkpoint, train
+from identity_mappings.training.loop import How
+from identity_mappings.training.many import Interrupted
+
+
+class Reference:
+    def __init__(self, value):
+        self.value = value
+
+
+class Here:
+    """Ray's calls answered in this process, at once."""
+
+    def get(self, reference):
+        return reference.value
+
+    def wait(self, references, timeout=None):
+        return references, []
+
+
+class Local:
+    """A handle of a `Home` in this process."""
+
+    def __init__(self, home):
+        self.home = home
+
+    def __getattr__(self, name):
+        class Method:
+            @staticmethod
+            def remote(*arguments):
+                return Reference(getattr(self.home, name)(*arguments))
+
+        return Method
+
+
+@pytest.fixture
+def here(monkeypatch):
+    monkeypatch.setattr(cluster, "ray", Here)
+    monkeypatch.setattr(cluster, "POLL_SECONDS", 0)
+
+
+def work(home, run, source=None, token=None, **how):
+    how = How(threads=1, **how)
+    dataset = cluster.data.load(run.recipe.dataset)
+    return cluster.work(Local(home), run, how, dataset, source or cluster.source_digest(), token)
+
+
+def after(iterations, home):
+    """Has the home ask for a stop after that many looks."""
+    left = iter([False] * iterations)
+    home.asked = lambda: next(left, True)
+
+
+def test_a_worker_ends_with_the_numbers_of_the_run_alone(run, here, tmp_path):
+    home = cluster.Home(tmp_path / "home")
+    record, weights = work(home, run, results=tmp_path / "home")
+    assert records.numbers(record) == records.numbers(train(run, results=tmp_path / "alone", threads=1))
+    assert weights is None and not (tmp_path / "home").exists()  # the record is the driver's to write
+    assert {event["run"] for event in home.events()} == {run.name} and home.events() == []
+
+
+def test_a_stopped_worker_leaves_its_checkpoint_at_home_and_another_goes_on(run, here, tmp_path):
+    results = tmp_path / "home"
+    home = cluster.Home(results)
+    after(7, home)
+    assert work(home, run, results=results) == (None, None)
+    assert checkpoint.read(run, "fp32", "cpu", results)["state"]["iteration"] == 8
+    again = cluster.Home(results)
+    record, _ = work(again, run, results=results)
+    assert [event["iteration"] for event in again.events() if event["kind"] == "start"] == [8]
+    assert records.numbers(record) == records.numbers(train(run, results=tmp_path / "alone", threads=1))
+
+
+def test_a_checkpoint_comes_home_while_its_run_goes_on(run, here, tmp_path, monkeypatch):
+    """The worker is lost without a word; what came home is complete."""
+    monkeypatch.setattr("identity_mappings.training.loop.CHECKPOINT_SECONDS", 0)
+    home, kept = cluster.Home(tmp_path / "home"), []
+    monkeypatch.setattr(home, "keep", lambda run, content: (kept.append(content), type(home).keep(home, run, content)))
+    work(home, run, results=tmp_path / "home")
+    assert len(set(kept)) > 10
+    assert checkpoint.read(run, "fp32", "cpu", tmp_path / "home")["state"]["iteration"] > 10
+
+
+def test_weights_come_home_with_the_record(run, here, tmp_path):
+    pytest.importorskip("safetensors")
+    _, weights = work(cluster.Home(tmp_path), run, results=tmp_path, weights=True)
+    train(run, results=tmp_path / "alone", threads=1, weights=True)
+    assert len(weights) == run.weights_path(tmp_path / "alone").stat().st_size
+
+
+def test_a_machine_with_another_library_is_refused(run, here, tmp_path):
+    with pytest.raises(UsageError, match="runs another library .000000000000, expected|runs another library"):
+        work(cluster.Home(tmp_path), run, source="0" * 64)
+
+
+def test_a_machine_that_does_not_share_the_folder_is_refused(run, here, tmp_path):
+    with pytest.raises(UsageError, match="does not share .*leave --shared out"):
+        work(cluster.Home(tmp_path), run, token="shared-1.lock", results=tmp_path)
+    with cluster._token(tmp_path) as name:
+        record, _ = work(cluster.Home(tmp_path), run, token=name, results=tmp_path)
+    assert records.read(run, tmp_path) == record  # written there by the worker
+    assert [path.name for path in tmp_path.rglob("*.*")] == [run.record_path().name]
+
+
+def test_a_second_begin_is_told(run, tmp_path):
+    home = cluster.Home(tmp_path)
+    assert home.begin(run, "a") is None and home.events() == []
+    home.begin(run, "b")
+    assert "its worker was lost; it goes on on b" in home.events()[0]["line"]
+
+
+def test_the_data_of_a_job_are_the_workers_own():
+    given = toy()
+    for name in ("x_train", "x_test"):
+        getattr(given, name).flags.writeable = False
+    own = cluster._own(given)
+    assert own.x_train.flags.writeable and np.array_equal(own.x_train, given.x_train) and own.classes == 10
+
+
+@pytest.mark.parametrize("gigabytes, share", [(0.5, 1), (2.5, 1 / 2), (500, 1 / 3)])
+def test_small_nets_share_a_gpu(run, gigabytes, share):
+    """Each of these is estimated at little more than the fixed share of 1 GiB."""
+    assert cluster.share_of_gpu(run, "fp32", gigabytes * 2**30, 3) == share
+
+
+def test_the_source_digest_sees_every_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "PACKAGE", tmp_path)
+    found = set()
+    for name, text in (("a.py", "x"), ("a.py", "y"), ("b/c.py", ""), ("notes.txt", "z")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+        found.add(cluster.source_digest())
+    assert len(found) == 3
+
+
+def test_an_address_that_is_none_is_one_line():
+    pytest.importorskip("ray", reason="Ray is an extra: pip install -e '.[cluster]'")
+    with pytest.raises(UsageError, match="must be auto or HOST:PORT"), cluster.connected("ray://head:10001"):
+        pass
+
+
+@pytest.fixture(scope="module")
+def three_nodes():
+    """A head, to which this process is connected, and two workers of one core each."""
+    pytest.importorskip("ray", reason="Ray is an extra: pip install -e '.[cluster]'")
+    cluster.ray()
+    started = ray_nodes.start()
+    with cluster.connected(started.address) as device:
+        assert device == "cpu"
+        yield started
+    started.shutdown()
+
+
+def numbers(outcomes):
+    return {run.name: records.numbers(record) for run, record in outcomes.items()}
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("shared", [False, True], ids=["through Ray", "shared folder"])
+def test_a_lost_node_costs_no_run(three_nodes, tmp_path, shared):
+    runs = [small_run(1, "original", iterations=590, seed=seed) for seed in range(3)]
+    lost, lines, stepped = [], [], set()
+
+    def report(event):
+        lines.append(event.get("line", ""))
+        if event["kind"] == "step" and event["iteration"] > 60:
+            stepped.add(event["run"])
+        if len(stepped) == 2 and not lost:  # both workers have one
+            lost.append(next(iter(three_nodes.worker_nodes)))
+            three_nodes.remove_node(lost[0], allow_graceful=False)
+
+    outcomes = cluster.train_on_cluster(runs, report, shared, results=tmp_path / "ray")
+    ray_nodes.add(three_nodes)
+    assert any("its worker was lost" in line for line in lines)
+    alone = {run: train(run, results=tmp_path / "alone", threads=1) for run in runs}
+    assert numbers(outcomes) == numbers(alone)
+    for run in runs:
+        assert records.read(run, tmp_path / "ray") == outcomes[run]
+    assert {path.suffix for path in (tmp_path / "ray").rglob("*") if path.is_file()} == {".json"}
+
+
+@pytest.mark.cluster
+def test_ctrl_c_leaves_checkpoints_at_home_and_the_same_call_goes_on(three_nodes, tmp_path):
+    runs = [small_run(1, "original", iterations=590, seed=seed) for seed in range(3)]
+    stepped = threading.Event()
+
+    def report(event):
+        if event["kind"] == "step" and event["iteration"] > 100 and not stepped.is_set():
+            stepped.set()
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        cluster.train_on_cluster(runs, report, results=tmp_path / "ray")
+    assert any(checkpoint.read(run, "fp32", "cpu", tmp_path / "ray") for run in runs)
+    outcomes = cluster.train_on_cluster(runs, results=tmp_path / "ray")
+    assert numbers(outcomes) == numbers({run: train(run, results=tmp_path / "alone", threads=1) for run in runs})
+
+
+@pytest.mark.cluster
+def test_a_refused_run_does_not_stop_the_others(three_nodes, tmp_path):
+    damaged, good = small_run(1, "original"), small_run(1, "original", seed=1)
+    path = damaged.record_path(tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    other = replace(good, seed=2)
+    other.checkpoint_path(tmp_path).write_bytes(b"no checkpoint")
+    outcomes = cluster.train_on_cluster([damaged, good, other], results=tmp_path)
+    assert outcomes[good]["status"] == "finished"
+    for run, line in ((damaged, "must be a run record"), (other, "must be a checkpoint of this library")):
+        assert line in str(outcomes[run]) and "Traceback" not in str(outcomes[run])
+    assert path.read_text() == "{" and other.checkpoint_path(tmp_path).read_bytes() == b"no checkpoint"
+
+
+@pytest.mark.cluster
+def test_scheduling_costs_little(three_nodes, tmp_path):
+    """What runs in turn take beyond their own training, workers being up: below a tenth for runs of some seconds."""
+    runs = [small_run(1, "original", iterations=590, seed=seed) for seed in range(4)]
+    cluster.train_on_cluster(runs[:2], results=tmp_path)
+    began = time.monotonic()
+    outcomes = cluster.train_on_cluster(runs[2:], results=tmp_path)
+    took, longest = time.monotonic() - began, max(outcomes[run]["wall_seconds"] for run in runs[2:])
+    assert took < 1.1 * longest + 3

@@ -1,0 +1,68 @@
+"""That the chaos trials see what they are there to count."""
+
+import subprocess
+import sys
+import time
+
+import chaos
+import pytest
+from conftest import small_run
+
+from identity_mappings.results import records
+
+
+@pytest.fixture
+def trial(tmp_path, outcome, monkeypatch):
+    """A trial of two runs that have ended, and the numbers that they should have; its commands do nothing."""
+    results = tmp_path / "results"
+    for seed in (0, 1):
+        records.write(small_run(1, "original", seed=seed), outcome(12.5 + seed), results)
+    made = chaos.Trial(results, tmp_path, 1)
+    monkeypatch.setattr(made, "start", lambda *_: None)
+    monkeypatch.setattr(made, "ended", lambda *_: None)
+    return made, chaos.numbers(results)
+
+
+def test_a_table_as_it_should_be_has_no_fault(trial):
+    made, expected = trial
+    made.keep()
+    made.settle(expected)
+    assert len(expected) == 2 and made.faults == set()
+
+
+@pytest.mark.parametrize("fault", ["wrong", "lost", "untold", "went"])
+def test_each_fault_is_seen(trial, outcome, fault):
+    made, expected = trial
+    first, *_ = made.files(".json")
+    made.keep()
+    match fault:
+        case "wrong":
+            records.write(small_run(1, "original"), outcome(12.6), made.results)
+        case "lost":
+            first.unlink()
+        case "untold":
+            first.with_suffix(".checkpoint").touch()
+        case "went":  # a record that was there, and another in its place
+            made.kept[first.with_name("seed-7.json")] = b""
+    made.settle(expected)
+    assert made.faults == {"went": {"lost"}}.get(fault, {fault})
+
+
+def test_a_process_that_is_left_behind_is_seen_and_ended(tmp_path):
+    made = chaos.Trial(tmp_path, tmp_path, 0.5)
+    leaves = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])"
+    process = subprocess.Popen([sys.executable, "-c", leaves], start_new_session=True)
+    process.wait()
+    made.gone(process)
+    until = time.monotonic() + 60
+    while chaos._session(process.pid) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert made.faults == {"stuck"} and not chaos._session(process.pid)
+
+
+def test_a_flip_is_of_one_bit(tmp_path):
+    path, before = tmp_path / "file", bytes(range(256))
+    path.write_bytes(before)
+    chaos.flip(path)
+    differing = [one ^ other for one, other in zip(before, path.read_bytes(), strict=True)]
+    assert sum(bits.bit_count() for bits in differing) == 1
