@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+import invoke
 from invoke import Exit, task
 
 HERE = Path(__file__).resolve().parent
@@ -16,15 +17,25 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "pkg"))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE / "pkg"), os.environ.get("PYTHONPATH")]))
 
-from identity_mappings import commands  # noqa: E402
-from identity_mappings.__main__ import BUDGET, CLUSTER, SHARED, guarded  # noqa: E402
-from identity_mappings.errors import UsageError, choose  # noqa: E402
-from identity_mappings.experiments import paper  # noqa: E402
+# What imports torch is imported by the actions: a list of the tasks, or a wrong flag, is answered at once.
+from identity_mappings.__main__ import BUDGET, CLUSTER, SHARED  # noqa: E402
+from identity_mappings.errors import UsageError, shown, whole  # noqa: E402
 from identity_mappings.experiments.protocols import TIERS, Reduction  # noqa: E402
-from identity_mappings.pages import notebooks, site  # noqa: E402
-from identity_mappings.results import tables  # noqa: E402
-from identity_mappings.training.step import PRECISIONS  # noqa: E402
+from identity_mappings.guard import deafen, guarded  # noqa: E402
 
+
+class Mistake(invoke.exceptions.ParseError, Exit):
+    """What invoke cannot parse, which ends with 2 as every other mistake of a user does; invoke's own ends with 1."""
+
+    code, message = 2, None  # the line is printed as a ParseError's
+
+    def __init__(self, line, context=None):
+        Exception.__init__(self, line)
+
+
+invoke.program.ParseError = invoke.parser.parser.ParseError = Mistake
+
+LARGEST = 10**9  # of a number in a command line; what is too large for its purpose is refused where that is known
 ROW = "a row's id, as `invoke status` lists them; may be repeated; default: all rows of the table"
 TIER = "; ".join(f"{tier}: {words}" for tier, words in TIERS.items()) + "; default: smoke, on CUDA quick"
 
@@ -33,14 +44,24 @@ def run(action):
     """Run an action; a user's mistake is one line and a status, never a traceback."""
     status = guarded(action)
     if status:
+        deafen()
         raise Exit(code=status)
 
 
-def count(seeds):
-    """The number of seeds that a user wrote, None for none: invoke knows a flag without a default as text only."""
-    if seeds is None or seeds.isdigit():
-        return seeds and int(seeds)
-    raise UsageError(f"--seeds must be a whole number, 1 or more; got {seeds!r}")
+def number(text, flag):
+    """The whole number that a user wrote after a flag, None for none.
+
+    Flags have no default and so are text to invoke, which ends in a traceback where a number is none.
+    """
+    return None if text is None else whole(text, f"--{flag}", 1, LARGEST)
+
+
+def seconds_of(text):
+    """The seconds that a user wrote, None for none."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        raise UsageError(f"--seconds must be a number of seconds; got {shown(text)}") from None
 
 
 @task(
@@ -70,9 +91,9 @@ def reproduce(
     seeds=None,
     device="auto",
     precision="fp32",
-    depth=0,
-    iterations=0,
-    width=0,
+    depth=None,
+    iterations=None,
+    width=None,
     weights=False,
     budget=None,
     cluster=None,
@@ -85,10 +106,18 @@ def reproduce(
     """
 
     def action():
+        from identity_mappings import commands
+        from identity_mappings.errors import choose
+        from identity_mappings.experiments import paper
+        from identity_mappings.pages import notebooks
+        from identity_mappings.results import tables
+        from identity_mappings.training.step import PRECISIONS
+
         choose(precision, PRECISIONS, "precision")
-        cut = Reduction(depth or None, iterations or None, width or None)
+        cut = Reduction(number(depth, "depth"), number(iterations, "iterations"), number(width, "width"))
+        count = number(seeds, "seeds")
         with commands.trainer(cluster, shared) as (resolve, train):
-            runs, on, chosen_tier, reduction = commands.planned(table, row, tier, count(seeds), cut, device, resolve)
+            runs, on, chosen_tier, reduction = commands.planned(table, row, tier, count, cut, device, resolve)
             if dry_run:
                 for each in runs:
                     print(f"{each.name}: {commands.state_or_new(each)}, {each.recipe.protocol.iterations:,} iterations")
@@ -111,9 +140,15 @@ def reproduce(
         "tier": "of --next; default: this machine's",
     }
 )
-def status(_, table=None, next=0, tier=None):
+def status(_, table=None, next=None, tier=None):
     """Show which rows have how many finished, diverged, running and stopped runs, per tier, and what is next."""
-    run(lambda: commands.status(table, next or None, tier))
+
+    def action():
+        from identity_mappings import commands
+
+        commands.status(table, number(next, "next"), tier)
+
+    run(action)
 
 
 @task(
@@ -128,46 +163,73 @@ def status(_, table=None, next=0, tier=None):
 )
 def contribute(_, name="", out="contribution.jsonl", table=None, row=None, tier=None):
     """Pack this machine's finished runs into one file for others; CONTRIBUTING.md says where to send it."""
-    run(lambda: commands.contribute(name, out, table, row, tier))
+
+    def action():
+        from identity_mappings import commands
+
+        commands.contribute(name, out, table, row, tier)
+
+    run(action)
 
 
 @task(positional=["file"], help={"file": "a contribution, or one record's own file", "dry-run": "add nothing"})
 def receive(_, file, dry_run=False):
     """Check contributed runs, a line each, and add those that are new; nothing that stands is overwritten."""
-    run(lambda: commands.receive(file, dry_run))
+
+    def action():
+        from identity_mappings import commands
+
+        commands.receive(file, dry_run)
+
+    run(action)
 
 
 @task(help={"dataset": "cifar10 or cifar100"})
 def data(_, dataset):
     """Download a data set unless it is there, and check it. $IDENTITY_MAPPINGS_DATA chooses the folder."""
-    run(lambda: commands.data(dataset))
+
+    def action():
+        from identity_mappings import commands
+
+        commands.data(dataset)
+
+    run(action)
 
 
 @task(name="notebooks")
 def sync_notebooks(context):
     """Bring each notebook's .py and .ipynb together: the newer one wins; outputs are never kept."""
-    for path in notebooks.SOURCES.glob("*.py"):
-        text = path.read_text()
-        if (addressed := notebooks.with_address(text)) != text:
-            path.write_text(addressed)
-    context.run(f"{sys.executable} -m jupytext --sync {HERE}/notebooks/*.py")
+
+    def action():
+        from identity_mappings.pages import notebooks
+
+        for path in notebooks.SOURCES.glob("*.py"):
+            text = path.read_text()
+            if (addressed := notebooks.with_address(text)) != text:
+                path.write_text(addressed)
+        context.run(f"{sys.executable} -m jupytext --sync {HERE}/notebooks/*.py")
+
+    run(action)
 
 
 @task(
     help={
         "serve": "then serve the site to this machine's browser, until Ctrl-C",
-        "port": "to serve it on",
+        "port": "to serve it on; default: 8000",
         "pdf": "then print all pages into one PDF; needs Chromium or Chrome",
     }
 )
-def book(_, serve=False, port=8000, pdf=False):
+def book(_, serve=False, port=None, pdf=False):
     """Execute the notebooks of all rows that have records and build the site, with warnings as errors.
 
     Only what has changed is executed again.
     """
 
     def action():
-        server = site.server(port) if serve else None  # what is not to be had is said before the build
+        from identity_mappings.pages import site
+
+        chosen = 8000 if port is None else whole(port, "--port", 1, 65_535)
+        server = site.server(chosen) if serve else None  # what is not to be had is said before the build
         printer = site.printer() if pdf else None
         site.build()
         print(f"open {site.SITE / 'index.html'}")
@@ -183,16 +245,13 @@ def book(_, serve=False, port=8000, pdf=False):
 @task
 def readme(_):
     """Write what the README says of the committed records anew, its picture included."""
-    from identity_mappings.pages import readme as made
 
-    made.write(HERE)
+    def action():
+        from identity_mappings.pages import readme as made
 
+        made.write(HERE)
 
-def whole(values, flag):
-    """The numbers that a user wrote after a flag that may be repeated."""
-    if all(value.isdigit() for value in values):
-        return [int(value) for value in values]
-    raise UsageError(f"--{flag} must be a whole number; got {', '.join(values)}")
+    run(action)
 
 
 @task(
@@ -201,11 +260,11 @@ def whole(values, flag):
         "depth": "of the nets; may be repeated; default: 20 and 110",
         "runs": "runs at once; may be repeated; default: 1 and the cores, on CUDA 1, 2, 3, 5",
         "precision": "may be repeated; default: fp32 and bf16",
-        "seconds": "of each measurement",
-        "repeats": "of each measurement, in turn",
-        "batch": "images of an iteration",
-        "size": "of the images, pixels a side",
-        "width": "channels of the first stage",
+        "seconds": "of each measurement; default: 5",
+        "repeats": "of each measurement, in turn; default: 5",
+        "batch": "images of an iteration; default: 128",
+        "size": "of the images, pixels a side; default: 32",
+        "width": "channels of the first stage; default: 16",
         "device": "auto, cpu or cuda",
         "json": "a file for the results",
     },
@@ -215,20 +274,26 @@ def bench(
     depth=None,
     runs=None,
     precision=None,
-    seconds=5.0,
-    repeats=5,
-    batch=128,
-    size=32,
-    width=16,
+    seconds=None,
+    repeats=None,
+    batch=None,
+    size=None,
+    width=None,
     device="auto",
     json=None,
 ):
     """Measure images per second against a common training loop on this machine; a few minutes."""
-    run(
-        lambda: commands.bench(
-            whole(depth, "depth"), whole(runs, "runs"), precision, seconds, repeats, batch, size, width, device, json
-        )
-    )
+
+    def action():
+        from identity_mappings import commands
+
+        lists = {"depth": [number(each, "depth") for each in depth], "runs": [number(each, "runs") for each in runs]}
+        single = {"repeats": repeats, "batch": batch, "size": size, "width": width}
+        given = {flag: number(text, flag) for flag, text in single.items()} | {"seconds": seconds_of(seconds)}
+        chosen = {flag: value for flag, value in given.items() if value is not None}
+        commands.bench(**lists, **chosen, precision=precision, device=device, json=json)
+
+    run(action)
 
 
 @task(

@@ -40,6 +40,11 @@ def outcome():
             "test_error": error,
             "diverged_at": None if status == "finished" else 20,
             "precision": "fp32",
+            "device": "none",
+            "threads": 1,
+            "wall_seconds": 1.0,
+            "device_seconds": 1.0,
+            "versions": {},
             "data_checksum": "none",
             "curve": curve,
         }

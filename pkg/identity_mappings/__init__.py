@@ -1,24 +1,32 @@
 """A reproducible companion to "Identity Mappings in Deep Residual Networks" (He, Zhang, Ren, Sun 2016)."""
 
-from .errors import UsageError
-from .nets.models import create_model, list_models
-from .nets.networks import NetworkSpec, cifar_resnet, imagenet_resnet, initialise
-from .nets.orders import ORDERS
-from .nets.shortcuts import shortcut
-from .nets.units import ResidualUnit
-from .weights import foreign
+from importlib import import_module
 
 __version__ = "0.1.0"
-__all__ = [
-    "ORDERS",
-    "NetworkSpec",
-    "ResidualUnit",
-    "UsageError",
-    "cifar_resnet",
-    "create_model",
-    "foreign",
-    "imagenet_resnet",
-    "initialise",
-    "list_models",
-    "shortcut",
-]
+
+# Each name's home, imported when it is first asked for: torch takes seconds, and a command line answers before it.
+_HOMES = {
+    "ORDERS": ".nets.orders",
+    "NetworkSpec": ".nets.networks",
+    "ResidualUnit": ".nets.units",
+    "UsageError": ".errors",
+    "cifar_resnet": ".nets.networks",
+    "create_model": ".nets.models",
+    "foreign": ".weights.foreign",
+    "imagenet_resnet": ".nets.networks",
+    "initialise": ".nets.networks",
+    "list_models": ".nets.models",
+    "shortcut": ".nets.shortcuts",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = import_module(_HOMES[name], __name__)
+    return getattr(home, name, home)  # `foreign` is a module itself
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

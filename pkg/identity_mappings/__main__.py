@@ -14,13 +14,7 @@ python -m identity_mappings bench --depth 110 --json bench.json
 import argparse
 import sys
 
-from . import commands
-from .errors import UsageError
-from .experiments import paper
-from .experiments.protocols import TIERS
-from .training.many import Interrupted
-from .weights.evaluation import BATCH, DATASETS
-from .weights.foreign import NAMES
+from .guard import deafen, guarded
 
 BUDGET = "stop in time, with checkpoints, within so long: 25m, 1h30m or 90s; the same command goes on"
 CLUSTER = "train on a Ray cluster: HOST:PORT of its head, or auto: the one that this machine is of, or this machine"
@@ -28,6 +22,12 @@ SHARED = "with --cluster: all its machines have the results folder under the sam
 
 
 def parser():
+    """The command line's parser. It imports torch, for it names tables and layouts: call it under guard."""
+    from .experiments import paper
+    from .experiments.protocols import TIERS
+    from .weights.evaluation import BATCH, DATASETS
+    from .weights.foreign import NAMES
+
     names = ", ".join(map(str, paper.GROUPS))
     top = argparse.ArgumentParser(prog="python -m identity_mappings", description=__doc__.split("\n")[0])
     kinds = top.add_subparsers(
@@ -122,23 +122,18 @@ def parser():
 
 
 def main(arguments=None):
-    """Run a command; returns the exit status: 0, 2 after a user's mistake, 130 after Ctrl-C."""
-    given = vars(parser().parse_args(arguments))
-    return guarded(lambda: getattr(commands, given.pop("command"))(**given))
+    """Run a command; returns the exit status, as `guard.guarded` does. A wrong command line raises SystemExit(2)."""
 
+    def action():
+        from . import commands
 
-def guarded(action):
-    """Run `action`; a user's mistake becomes one line on standard error and an exit status."""
-    try:
-        action()
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except Interrupted:
-        print("interrupted: every run left a checkpoint; the same command goes on from there", file=sys.stderr)
-        return 130
-    return 0
+        given = vars(parser().parse_args(arguments))
+        getattr(commands, given.pop("command"))(**given)
+
+    return guarded(action)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    deafen()
+    sys.exit(status)

@@ -235,8 +235,10 @@ def bench(
     from .machines import bench as measuring  # no other command needs it
 
     chosen = tuple(depth) or (20, 110), tuple(runs), tuple(precision) or ("fp32", "bf16")
+    if json is not None:
+        measuring.check_writable(json)
     outcome = measuring.bench(*chosen, seconds, repeats, batch, size, width, resolve_device(device))
-    if json:
+    if json is not None:
         measuring.write(json, outcome)
 
 
@@ -344,17 +346,20 @@ def counted(row, variant, tier, reduction=Reduction()):
     first = runs.Run(*runs.place(row, variant), tier, 0, reduction)
     states = Counter(state_of(replace(first, seed=seed)) for seed in first.seeds())
     ended = states.pop("finished", 0) + states["diverged"]
-    order = ("diverged", "running", "stopped", "of another recipe")
+    order = ("diverged", "running", "stopped", "unusable")
     parts = [f"n = {ended}"] * bool(ended) + [f"{states[state]} {state}" for state in order if states[state]]
     return ", ".join(parts) or "not run"
 
 
 def state_of(run):
-    """Where a run stands: its record's status, "running" while a process holds its lock, else "stopped"."""
+    """Where a run stands: its record's status, "running" while a process holds its lock, else "stopped".
+
+    "unusable": its record is damaged, or of another recipe.
+    """
     try:
         record = records.read(run)
     except UsageError:
-        return "of another recipe"
+        return "unusable"
     if record:
         return record["status"]
     if not run.lock_path().exists():
@@ -365,6 +370,8 @@ def state_of(run):
             return "stopped"
     except filelock.Timeout:
         return "running"
+    except OSError:  # a lock that cannot even be asked for, as on a disk mounted for reading: nobody holds it
+        return "stopped"
 
 
 def state_or_new(run):

@@ -1,6 +1,7 @@
 """What a person sees while runs train: a bar per run on a terminal, a line per point of its curve elsewhere."""
 
 import sys
+from contextlib import suppress
 
 
 class Lines:
@@ -85,11 +86,34 @@ class Bars:
             )
 
 
+class AsLongAsItIsSeen:
+    """A listener whose output may go away, by a closed pipe, a full disk or a lost terminal: training goes on."""
+
+    def __init__(self, listener):
+        self.listener, self.seen = listener, True
+
+    def __enter__(self):
+        self._try(self.listener.__enter__)
+        return self
+
+    def __exit__(self, *why):
+        self._try(self.listener.__exit__, *why)
+
+    def __call__(self, event):
+        self._try(self.listener, event)
+
+    def _try(self, tell, *arguments):
+        try:
+            if self.seen:
+                tell(*arguments)
+        except OSError:
+            self.seen = False
+
+
 def listener():
     """Bars where the output is a terminal and rich is installed; else lines."""
-    if sys.stdout.isatty():
-        try:
-            return Bars()
-        except ImportError:
-            pass
-    return Lines()
+    chosen = Lines()
+    if sys.stdout and sys.stdout.isatty():
+        with suppress(ImportError):
+            chosen = Bars()
+    return AsLongAsItIsSeen(chosen)

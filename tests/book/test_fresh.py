@@ -232,3 +232,11 @@ def test_a_notebook_follows_the_library(executed, monkeypatch, tmp_path):
 
 def test_a_notebook_waits_for_all_of_its_runs(executed):
     assert executed(seeds=(0, 1)) == 0
+
+
+@pytest.mark.parametrize("content", [b"", b'{"metadata": {', b"{}", b"[]", b"null", b'{"metadata": null}', b"\xff\xfe"])
+def test_a_copy_that_was_cut_is_made_again(tmp_path, content):
+    path = tmp_path / "cut.ipynb"
+    assert notebooks._noted(path) is None
+    path.write_bytes(content)
+    assert notebooks._noted(path) is None

@@ -77,7 +77,7 @@ def test_a_plan_trains_each_recipe_once_seed_by_seed():
     runs = plan(paper.rows(), "smoke", 2)
     assert len({run.recipe for run in runs if run.seed == 0}) == len(runs) // 2
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
-    with pytest.raises(UsageError, match="seeds must be 1 or more.*got 0"):
+    with pytest.raises(UsageError, match="number of seeds .* must be a whole number from 1 to 10,000; got 0"):
         plan(paper.rows(1), "smoke", 0)
 
 

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import math
+import re
 import time
 from dataclasses import replace
 
@@ -71,12 +73,32 @@ def test_the_command_prints_and_writes_what_it_measured(tmp_path, capfd):
     assert outcome["device_type"] == "cpu"
 
 
+@pytest.mark.parametrize("name", ["a-folder", "a-file/bench.json"])
+def test_a_file_that_cannot_be_written_is_noticed_before_the_measurement(tmp_path, monkeypatch, capsys, name):
+    (tmp_path / "a-folder").mkdir()
+    (tmp_path / "a-file").touch()
+    monkeypatch.setattr(bench, "bench", lambda *_: pytest.fail("it measured"))
+    assert main(["bench", "--json", str(tmp_path / name)]) == 2
+    assert re.fullmatch(".*(Is a directory|File exists|Not a directory): move away .*\n", capsys.readouterr().err)
+
+
+def test_a_missing_folder_for_the_results_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "bench", lambda *_: {"results": []})
+    assert main(["bench", "--json", str(tmp_path / "new" / "bench.json")]) == 0
+    assert json.loads((tmp_path / "new" / "bench.json").read_text()) == {"results": []}
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
         ({"runs": [3]}, "runs at once on a CPU are at most its cores, 2; got 3"),
-        ({"runs": [0]}, "runs must be 1 or more; got 0"),
-        ({"seconds": 0}, "seconds must be more than 0; got 0"),
+        ({"runs": [0]}, "runs must be a whole number from 1 to 1,000; got 0"),
+        ({"seconds": 0}, "seconds must be more than 0 and at most 3,600; got 0"),
+        ({"seconds": math.inf}, "seconds must be .* at most 3,600; got inf"),
+        ({"seconds": math.nan}, "seconds must be .* at most 3,600; got nan"),
+        ({"batch": 6000}, "batch must be a whole number from 1 to 5,000; got 6000"),
+        ({"depths": [60_002]}, "depth must be a whole number from 1 to 2,000; got 60002"),
+        ({"width": 1, "size": 4096, "batch": 1}, "ResNet-20, 1 channels, 4096 x 4096 .* needs about"),
         ({"precisions": ["fp16"]}, "precision must be one of: .*got 'fp16'"),
         ({"depths": [1001]}, "ResNet-1001, 32 x 32 in batches of 128 needs about 37 GiB .* 8 GiB are free: choose"),
     ],

@@ -26,7 +26,11 @@ def put(outcome, tmp_path):
             {"iteration": at, **{field: [share, share + 0.1, share + 0.2] for field in FIELDS}}
             for at, share in ((0, first), (run.recipe.protocol.iterations, last))
         ]
-        made = outcome(50.0 + seed, status) | {"units": units, "images": 64, "wall_seconds": 10.0}
+        made = outcome(50.0 + seed if status == "finished" else None, status) | {
+            "units": units,
+            "images": 64,
+            "wall_seconds": 10.0,
+        }
         made |= {"device": "a CPU", "versions": {"torch": "3"}}
         records.write(run, made, tmp_path)
         return tmp_path

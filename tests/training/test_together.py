@@ -142,14 +142,14 @@ def test_the_largest_runs_decide_how_many_fit(needs, most, gigabytes, expected):
 
 
 @pytest.mark.parametrize("gigabytes, processes", [(0.5, 1), (2.5, 2), (64, 4)])
-def test_main_memory_decides_how_many_processes_and_not_how_many_threads(tmp_path, monkeypatch, gigabytes, processes):
+def test_main_memory_decides_how_many_processes(tmp_path, monkeypatch, gigabytes, processes):
     """On eight cores, four runs of which each is estimated at little more than the fixed share of 1 GiB."""
     runs, lines, asked = [small_run(1, "original", seed=seed) for seed in range(4)], [], []
     monkeypatch.setattr(many, "cores", lambda: 8)
     monkeypatch.setattr(memory, "main", lambda: gigabytes * GIB)
     monkeypatch.setattr(many, "_in_processes", lambda waiting, processes, how, *_: asked.append((processes, how)) or {})
     many.train_all(runs, results=tmp_path, report=lines.append)
-    assert asked == [(processes, How(threads=2, results=tmp_path))]
+    assert asked == [(processes, How(results=tmp_path))]
     few = f"main memory holds {processes} of these runs at once, not 4: training fewer at once"
     assert [event["line"] for event in lines] == ([] if processes == 4 else [few])
 

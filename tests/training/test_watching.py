@@ -13,7 +13,7 @@ from identity_mappings.analysis.measurements import measure
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import Run
-from identity_mappings.results import records, watching
+from identity_mappings.results import records, soundness, watching
 from identity_mappings.training import train
 from identity_mappings.training.state import State
 from identity_mappings.training.watched import moments
@@ -98,10 +98,13 @@ def test_seen_are_the_runs_that_ended(tmp_path):
     for seed in (1, 0):
         train(watched(1, "original", seed=seed), results=tmp_path)
     train(small_run(1, "original", seed=2), results=tmp_path)
-    path = watched(1, "original", seed=1).record_path(tmp_path)
+    run = watched(1, "original", seed=1)
     ended = watching.seen(row, "smoke", cut, tmp_path)
     assert ([record["seed"] for record in ended.records], ended.diverged) == ([0, 1], 0)
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "diverged"}))
+    record = records.read(run, tmp_path)
+    record |= {"status": "diverged", "diverged_at": 20, "test_error": None}
+    record["curve"]["test_error"][-1] = None
+    records.store(run, record | {"digest": soundness.digest(record)}, tmp_path)
     ended = watching.seen(row, "smoke", cut, tmp_path)
     assert ([record["seed"] for record in ended.records], ended.diverged) == ([0], 1)
     assert not records.runs_of(row, "quick", cut, tmp_path)

@@ -3,9 +3,10 @@
 import hashlib
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
+
+from ..errors import folder
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,6 @@ def _digests(images, labels):
 
 def data_dir():
     """Where downloaded data sets are kept: $IDENTITY_MAPPINGS_DATA, else a folder in the user's cache."""
-    chosen = os.environ.get("IDENTITY_MAPPINGS_DATA")
-    if chosen:
-        return Path(chosen).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "identity-mappings"
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    chosen = os.environ.get("IDENTITY_MAPPINGS_DATA") or f"{cache}/identity-mappings"
+    return folder(chosen, "IDENTITY_MAPPINGS_DATA")

@@ -6,6 +6,7 @@ line on why. Iterations are counted, never epochs: the paper's 64k are 163.84 pa
 
 import re
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 
 from ..errors import UsageError, choose
 
@@ -134,7 +135,9 @@ class Reduction:
     @staticmethod
     def names(name):
         """Whether `name` is a reduction's."""
-        return re.fullmatch(r"(?!-)(depth-\d+)?((^|-)iterations-\d+)?((^|-)width-\d+)?", name) is not None
+        number = "(0|[1-9][0-9]{,17})"
+        pattern = f"(?!-)(depth-{number})?((^|-)iterations-{number})?((^|-)width-{number})?"
+        return re.fullmatch(pattern, name) is not None
 
     @classmethod
     def parse(cls, name):
@@ -153,6 +156,7 @@ class Reduction:
         return ", ".join(part for part in (depth, width, iterations) if part)
 
 
+@cache  # asked for with each record that is read
 def recipe(paper_recipe, tier, reduction=Reduction()):
     """A paper row's recipe as a tier trains it.
 

@@ -3,21 +3,32 @@
 import os
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from ..errors import UsageError
+from ..errors import folder, whole
 from . import paper
 from .protocols import Reduction, recipe
 from .rows import Row
+
+SEEDS = 2**32  # a seed is below: NumPy's streams take no larger one
+MOST_RUNS = 10_000  # of a row in one command
+
+
+_ROOT = Path(__file__).absolute().parents[3]
+CHECKOUT = _ROOT if (_ROOT / "tasks.py").exists() else None  # the repository, where this library lies in one
 
 
 def results_dir():
     """The folder of the records: $IDENTITY_MAPPINGS_RESULTS, else `results` of this checkout, else of this folder."""
     chosen = os.environ.get("IDENTITY_MAPPINGS_RESULTS")
-    if chosen:
-        return Path(chosen).expanduser()
-    checkout = Path(__file__).resolve().parents[3]
-    return (checkout if (checkout / "tasks.py").exists() else Path.cwd()) / "results"
+    return folder(chosen or (CHECKOUT or Path.cwd()) / "results", "IDENTITY_MAPPINGS_RESULTS")
+
+
+@cache
+def _folder(results, tier, table, row, reduction, variant):
+    group = f"table-{table}" if isinstance(table, int) else table
+    return Path(results) / tier / group / (f"{row}@{reduction.name}" if reduction.name else row) / variant
 
 
 @dataclass(frozen=True)
@@ -47,15 +58,15 @@ class Run:
 
     def folder(self, results=None):
         """Of the run's files: <results>/<tier>/table-<t> or the study's name/<row>[@<reduction>][/<variant>]."""
-        group = f"table-{self.row.table}" if isinstance(self.row.table, int) else self.row.table
-        row = f"{self.row.id}@{self.reduction.name}" if self.reduction.name else self.row.id
-        return Path(results or results_dir()) / self.tier / group / row / self.variant
+        row = self.row
+        return _folder(results or results_dir(), self.tier, row.table, row.id, self.reduction, self.variant)
 
     def seeds(self, results=None, kinds=(".json", ".checkpoint", ".lock")):
         """The seeds of which the run's folder holds a file of those kinds, ascending; other files are passed over."""
         found = self.folder(results).glob(f"{self._kind}-*")
-        named = [re.fullmatch(rf"{self._kind}-(\d+)", path.stem) for path in found if path.suffix in kinds]
-        return sorted({int(match[1]) for match in named if match})
+        name = rf"{self._kind}-(0|[1-9][0-9]{{,9}})"  # as a seed is written: not 01, nor other scripts' digits
+        named = [re.fullmatch(name, path.stem) for path in found if path.suffix in kinds]
+        return sorted({int(match[1]) for match in named if match and int(match[1]) < SEEDS})
 
     def record_path(self, results=None):
         return self._path("json", results)
@@ -80,11 +91,12 @@ class Run:
 def plan(rows, tier, seeds, reduction=Reduction()):
     """The runs that the rows need, each recipe once: all of the first seed, then all of the second, and so on.
 
-    `seeds`: their number, counted from 0, or the seeds themselves. Raises UsageError where there is none.
+    `seeds`: their number, counted from 0, or the seeds themselves, which may repeat. Raises UsageError for a number
+    below 1 or above MOST_RUNS, and for a seed below 0 or not below SEEDS.
     """
-    numbers = range(seeds) if isinstance(seeds, int) else seeds
-    if not numbers or min(numbers) < 0:
-        raise UsageError(f"seeds must be 1 or more, each from 0 up (the paper reports the median of 5); got {seeds}")
+    count = seeds if isinstance(seeds, int) else len(seeds)
+    whole(count, "the number of seeds (the paper reports the median of 5)", 1, MOST_RUNS)
+    numbers = range(count) if isinstance(seeds, int) else [whole(seed, "a seed", 0, SEEDS - 1) for seed in seeds]
     homes = dict.fromkeys(place(row, variant) for row in rows for variant in row.networks)
     runs = [Run(*found, tier, seed, reduction) for seed in numbers for found in homes]
     for run in runs:

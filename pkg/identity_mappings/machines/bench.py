@@ -11,10 +11,12 @@ neighbours in time.
 import json
 import multiprocessing
 import platform
+import signal
 import statistics
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ import torchvision
 
 from ..data import Dataset
 from ..data.batches import Images
-from ..errors import UsageError, choose
+from ..errors import UsageError, choose, whole
 from ..experiments.protocols import CIFAR
 from ..hardware import be_exact, device_name
 from ..hardware import cores as cores_of
@@ -33,11 +35,13 @@ from ..training import memory
 from ..training.capture import faster
 from ..training.loop import stream
 from ..training.step import PRECISIONS, Step
+from ..workers import follow_parent, kill, signals_wait
 
 BASELINE = (
     "torchvision transforms in a DataLoader with two workers, eager fp32 NCHW, BN over the batch, torch.optim.SGD"
 )
 IMAGES = 5_000
+DEEPEST = 2_000  # layers; the paper's deepest net has 1,202, and counting what one needs takes a while
 PASSES = 16  # over the conv outputs, in and out of memory, of a step whose BN and ReLU are compiled round the convs
 HEADER = ("net", "trainer", "images/s", "min-max", "x baseline", "min-max", "bytes", "arithmetic")
 
@@ -155,6 +159,9 @@ class Ours:
 
 def _serve(connection, make, arguments):
     """A process that trains when asked to: gets (seconds, threads), answers (iterations, seconds); None ends it."""
+    follow_parent()
+    if hasattr(signal, "pthread_sigmask"):  # SIGTERM has waited since the start; by it a DataLoader ends its processes
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     torch.set_num_threads(1)
     iterate = make(*arguments)
     iterate()
@@ -180,7 +187,8 @@ class Trainer:
         for _ in range(processes):
             here, there = context.Pipe()
             process = context.Process(target=_serve, args=(there, make, arguments))
-            process.start()
+            with signals_wait():
+                process.start()
             there.close()  # so that the end of the process is the end of what can be received
             self.workers.append((process, here))
         self._answers()
@@ -310,17 +318,23 @@ def checked(depths, runs, precisions, seconds, repeats, batch, size, width, devi
     """The cases of a bench, or a UsageError for what cannot be measured here. `available`: bytes of memory."""
     for precision in precisions:
         choose(precision, PRECISIONS, "precision")
-    for name, value in {"runs": min(runs), "repeats": repeats, "batch": batch, "size": size, "width": width}.items():
-        if value < 1:
-            raise UsageError(f"{name} must be 1 or more; got {value}")
-    if seconds <= 0:
-        raise UsageError(f"seconds must be more than 0; got {seconds}")
+    for depth in depths:
+        whole(depth, "depth", 1, DEEPEST)
+    for at_once in runs:
+        whole(at_once, "runs", 1, 1000)
+    whole(repeats, "repeats", 1, 1000)
+    whole(batch, "batch", 1, IMAGES)  # a larger one is never full
+    whole(size, "size", 1, 1 << 16)
+    whole(width, "width", 1, 1 << 16)
+    if not 0 < seconds <= 3_600:  # which nan is not, either
+        raise UsageError(f"seconds must be more than 0 and at most 3,600; got {seconds}")
     if device == "cpu" and max(runs) > cores:
         raise UsageError(f"runs at once on a CPU are at most its cores, {cores}; got {max(runs)}")
     cases = [Case(depth, width, size, batch) for depth in depths]
     for case in cases:
         kept = [activation_bytes(case.spec, (size, size), batch, precision) * max(runs) for precision in precisions]
-        needed = activation_bytes(case.spec, (size, size), batch, "fp32") + sum(kept)
+        images = IMAGES * 3 * size * size * (1 + max(runs))
+        needed = activation_bytes(case.spec, (size, size), batch, "fp32") + sum(kept) + images
         if needed > available:
             raise UsageError(
                 f"{case} in batches of {batch} needs about {needed / 2**30:.0f} GiB for all that is compared; "
@@ -343,9 +357,11 @@ def bench(depths, runs, precisions, seconds, repeats, batch, size, width, device
         try:
             made.extend(trainers(case, device, precisions, runs, cores))
             rounds = [[trainer.measure(seconds) for trainer in made] for _ in range(repeats)]
-        finally:
-            for trainer in made:
-                trainer.stop()
+        except BaseException:  # Ctrl-C, say: what is being measured is of no use any more
+            kill()
+            raise
+        for trainer in made:
+            trainer.stop()
         results += summarise(case, [trainer.name for trainer in made], rounds, measured)
     say(table(results))
     say(f"bytes, arithmetic: the share of the floor of {PASSES} passes over the conv outputs at the speed of a copy")
@@ -367,6 +383,13 @@ def bench(depths, runs, precisions, seconds, repeats, batch, size, width, device
         "passes": PASSES,
         "results": results,
     }
+
+
+def check_writable(path):
+    """Raises OSError where the outcome could not be written to `path`: better before the measurement than after."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a"):
+        pass
 
 
 def write(path, outcome):

@@ -9,6 +9,7 @@ from the run's last checkpoint, and ends with the same numbers. Nothing else in 
 
 import hashlib
 import os
+import signal
 import socket
 import tempfile
 import time
@@ -22,12 +23,12 @@ import numpy
 
 from .. import data
 from ..data import SIZES
-from ..errors import UsageError
+from ..errors import Interrupted, UsageError
 from ..experiments.runs import results_dir
 from ..results import records
 from ..training import checkpoint, memory, train
 from ..training.loop import How, nothing
-from ..training.many import AT_ONCE, Interrupted
+from ..training.many import AT_ONCE, how_far
 
 LEAVE = (
     15.0  # seconds before the end of a budget at which workers are asked to stop: a step, a checkpoint, the way home
@@ -139,7 +140,7 @@ class _Job:
         with _token(how.results) if shared else nullcontext() as token:
             self.tasks = self._submit(runs, token)
             if self._interrupted():
-                raise Interrupted
+                raise Interrupted(how_far(runs, how.results), signal.SIGINT)
 
     def _interrupted(self):
         """See the tasks to their end; whether Ctrl-C cut it short."""

@@ -3,10 +3,8 @@
 import hashlib
 import json
 import logging
-import multiprocessing
 import re
 import tomllib
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from ..experiments import paper
@@ -14,6 +12,7 @@ from ..experiments.protocols import Reduction
 from ..experiments.runs import plan
 from ..hardware import cores
 from ..results import records
+from ..workers import Pool
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES, EXECUTED = ROOT / "notebooks", ROOT / "book" / "runs"
@@ -47,8 +46,7 @@ def _waiting(table, row_ids, tier, seeds, reduction, results):
 def _execute_together(waiting):
     """Execute notebooks side by side, one a core: most of their time goes into starting kernels."""
     if waiting := list(waiting):
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(cores(), len(waiting)), mp_context=context) as pool:
+        with Pool(min(cores(), len(waiting))) as pool:
             for done in pool.map(_execute, *zip(*waiting, strict=True)):
                 print(done, flush=True)
 

@@ -1,25 +1,27 @@
 """Run records: one JSON file per run, the only source of every reproduced number."""
 
-import hashlib
 import json
 import os
+import pickle
+import stat
 import subprocess
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 
 from ..errors import UsageError
 from ..experiments.protocols import TIERS, Reduction
 from ..experiments.runs import Run, place
+from . import soundness
 
-FORMAT = 1
 
-
+@cache
 def recipe_hash(recipe):
     """The first 12 hex digits of the SHA-256 of the recipe's JSON: what ties a record or checkpoint to its recipe."""
-    text = json.dumps(recipe.to_json(), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return soundness.recipe_hash(recipe.to_json())
 
 
 @lru_cache
@@ -51,14 +53,29 @@ def _installed_commit():
 
 
 def write_atomically(path, data):
-    """Write bytes to a temporary name beside `path`, force them to disk, and rename: never half a file."""
+    """Write bytes to a temporary name beside `path`, force them to disk, and rename: never half a file.
+
+    What fails leaves `path` as it was; the OSError names it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    partial = partial_of(path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        if error.filename is None:  # a write or an fsync, which know no name
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def partial_of(path):
+    """The temporary name under which `path` is written."""
+    return path.with_name(path.name + ".partial")
 
 
 def write(run, outcome, results=None):
@@ -68,8 +85,8 @@ def write(run, outcome, results=None):
 
 def completed(run, outcome):
     """The record of a run that has ended, not yet written."""
-    return {
-        "format": FORMAT,
+    record = {
+        "format": soundness.FORMAT,
         "table": run.row.table,
         "row": run.row.id,
         "variant": run.variant,
@@ -82,33 +99,29 @@ def completed(run, outcome):
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "recipe": run.recipe.to_json(),
     }
+    return record | {"digest": soundness.digest(record)}
 
 
 def store(run, record, results=None):
-    """Write a completed record to the run's place; returns it."""
-    return write_json(run.record_path(results), record)
-
-
-def write_json(path, record):
-    """Write a record to a file, a line a key; returns it."""
+    """Write a completed record to the run's place, one line per key; returns it."""
     lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
-    write_atomically(path, f"{{\n{lines}\n}}\n".encode())
+    write_atomically(run.record_path(results), f"{{\n{lines}\n}}\n".encode())
     return record
 
 
 def read(run, results=None):
     """The run's record, or None where it has none. Raises UsageError for one that is damaged or of another recipe."""
     path = run.record_path(results)
-    try:
-        record = json.loads(path.read_text())
-        found, seed = record["recipe_hash"], record["seed"]
-        _ = numbers(record)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    try:
+        record = _parsed(path)
+        found, seed = record["recipe_hash"], record["seed"]
+        if run.watched and "units" not in record:
+            raise ValueError("it is of a run that was not watched")
+    except (OSError, ValueError) as error:
         raise UsageError(
-            f"{path} must be a run record in JSON; it cannot be read ({error!r}): "
-            "move it away, and the run is made again"
+            f"{path} must be a run record in JSON; it cannot be read ({error}): move it away, and the run is made again"
         ) from error
     if found != recipe_hash(run.recipe):
         raise UsageError(
@@ -118,6 +131,34 @@ def read(run, results=None):
     if seed != run.seed:
         raise UsageError(f"{path} is the record of seed {seed}; expected seed {run.seed}: move it away")
     return record
+
+
+_kept = {}  # {path as text: (what its file was when it was read, the record pickled)}
+SETTLED_SECONDS = 2.0  # since a file's last change, after which another would have another time
+
+
+def _parsed(path):
+    """The record in a file, checked: read once, and again only when the file has changed. Raises as `_content` does."""
+    about = os.stat(path)
+    state = about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+    before, record = _kept.get(str(path), (None, None))
+    if state == before:
+        return pickle.loads(record)  # a copy, for whoever gets it may change it
+    record = soundness.parse(_content(path))
+    if time.time() - about.st_ctime > SETTLED_SECONDS:
+        _kept[str(path)] = state, pickle.dumps(record)
+    return record
+
+
+def _content(path):
+    """The bytes of a record's file. Raises OSError, and ValueError for what is no file, or too large for a record."""
+    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would have us wait for ever
+        raise ValueError("it is no file")
+    with open(path, "rb") as file:
+        content = file.read(soundness.MOST_BYTES + 1)
+    if len(content) > soundness.MOST_BYTES:
+        raise ValueError(f"it has more than {soundness.MOST_BYTES:,} bytes")
+    return content
 
 
 def peek(run, results=None):

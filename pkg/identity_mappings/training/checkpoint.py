@@ -60,8 +60,3 @@ def read(run, precision, device, results=None):
             f"end the run with the release that began it, or move the file away to start anew"
         )
     return saved
-
-
-def remove(run, results=None):
-    """Delete the run's checkpoint, if any."""
-    run.checkpoint_path(results).unlink(missing_ok=True)

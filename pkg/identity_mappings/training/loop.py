@@ -1,17 +1,18 @@
 """One run from where it stands to its record."""
 
+import os
 import platform
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import filelock
 import numpy
 import torch
-import torchvision
 
-from ..errors import UsageError, choose
+from ..errors import UsageError, choose, refusal
 from ..hardware import be_exact, device_name
 from ..results import records
 from ..weights.files import check_installed, save
@@ -39,16 +40,17 @@ def never():
 class How:
     """How runs are trained: all that is no part of their recipe.
 
-    device: "cpu" or "cuda". precision: one of PRECISIONS. threads: CPU threads; a resumed run keeps those it began
-    with, for they may change the last bits; None: torch's own number. results: the folder of the records; None: as
-    `results_dir`. weights: whether to keep the weights of a run that ends, in a file beside its record that is complete
-    before the record is there. until: the moment of time.monotonic() by which a run is to have left its checkpoint and
-    stopped; None: never.
+    device: "cpu" or "cuda". precision: one of PRECISIONS. threads: CPU threads of each run. They change the last bits,
+    and so what a run ends with; hence one, whatever the machine and whatever else is trained, and no command changes
+    that. The record says them, and a resumed run keeps those that it began with. results: the folder of the records;
+    None: as `results_dir`. weights: whether to keep the weights of a run that ends, in a file beside its record that is
+    complete before the record is there. until: the moment of time.monotonic() by which a run is to have left its
+    checkpoint and stopped; None: never.
     """
 
     device: str = "cpu"
     precision: str = "fp32"
-    threads: int | None = None
+    threads: int = 1
     results: Path | None = None
     weights: bool = False
     until: float | None = None
@@ -114,7 +116,7 @@ def training(run, how, report=nothing, should_stop=never):
     if how.weights:
         check_installed()
     results = how.results
-    record = records.read(run, results)
+    record = ended(run, results)
     if record is not None:
         if how.weights and record["status"] == "finished" and not run.weights_path(results).exists():
             raise UsageError(
@@ -123,22 +125,46 @@ def training(run, how, report=nothing, should_stop=never):
         return record
     if not Deadline(how.until).leaves_a_start:
         return None
-    run.folder(results).mkdir(parents=True, exist_ok=True)
     try:
+        run.folder(results).mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(run.lock_path(results), timeout=LOCK_SECONDS):
             record = records.read(run, results)  # another process may have ended it while we waited
             record = record or (yield from _training(run, how, report, should_stop))
             if record:
-                run.lock_path(results).unlink(missing_ok=True)
+                _tidy(run, results)
             return record
     except filelock.Timeout:
         raise UsageError(f"{run.name} is being trained by another process; wait for it, or stop it") from None
+    except OSError as error:
+        raise UsageError(refusal(error)) from error
+
+
+def ended(run, results=None):
+    """The record of a run that has ended, else None; what a kill just before the end left beside it is removed."""
+    record = records.read(run, results)
+    if record is not None and any(map(os.path.lexists, _leftovers(run, results))):
+        # a process that holds the lock tidies up itself, and where nothing can be written, things stay as they are
+        with suppress(OSError), filelock.FileLock(run.lock_path(results), blocking=False):
+            _tidy(run, results)
+    return record
+
+
+def _leftovers(run, results):
+    """What need not lie beside a record."""
+    written = run.record_path(results), run.checkpoint_path(results), run.weights_path(results)
+    return [run.checkpoint_path(results), *map(records.partial_of, written), run.lock_path(results)]
+
+
+def _tidy(run, results):
+    for path in _leftovers(run, results):
+        with suppress(OSError):  # the record is there all the same
+            path.unlink()
 
 
 def _training(run, how, report, should_stop):
     deadline = Deadline(how.until)
     saved = checkpoint.read(run, how.precision, how.device, how.results)
-    threads = saved["threads"] if saved else how.threads or torch.get_num_threads()
+    threads = saved["threads"] if saved else how.threads
     torch.set_num_threads(threads)
     be_exact(how.device)
     state = (WatchedState if run.watched else State)(run.recipe, run.seed, how.device, how.precision)
@@ -179,7 +205,6 @@ def _training(run, how, report, should_stop):
     if how.weights and finite:  # before the record: once that is there, the run is never trained again
         save(run.weights_path(how.results), state.network, record)
     records.store(run, record, how.results)
-    checkpoint.remove(run, how.results)
     return record
 
 
@@ -196,7 +221,7 @@ def _outcome(state, finite, how, threads):
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
+            "torchvision": metadata.version("torchvision"),  # its import takes as long as torch's
             "numpy": numpy.__version__,
         },
         "data_checksum": state.data_checksum,

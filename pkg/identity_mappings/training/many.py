@@ -5,78 +5,85 @@ cluster framework can call.
 """
 
 import multiprocessing
-import os
 import queue
 import signal
 import threading
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 
 from ..data import SIZES
-from ..errors import UsageError
+from ..errors import Interrupted, UsageError
+from ..guard import STOPS
 from ..hardware import cores
 from ..results import records
+from ..workers import Pool
 from . import memory
 from .budget import Deadline
-from .loop import How, nothing, process_kept, stream, train, training
+from .loop import How, ended, nothing, process_kept, stream, train, training
 from .state import images
 
 AT_ONCE = 3  # runs on one CUDA device: what one net of the paper needs to fill it, by the model in book/trainer.md
 
 
-class Interrupted(Exception):
-    """Ctrl-C or a polite kill, after every run under way has left a checkpoint."""
-
-
 def train_all(runs, report=nothing, **how):
     """Train all runs that have no record; returns {run: its record, or the UsageError that it met}, in their order.
 
-    how: fields of `How`; `threads` is, on a CPU, each process's share of the cores. Each run has the numbers of `train`
-    alone with as many threads. `report` gets the events of `train`. Runs that go wrong do not stop the others. On
-    SIGINT or SIGTERM all runs under way leave a checkpoint, and Interrupted is raised. A run that has not ended by the
-    moment `until` stays None, its checkpoint beside its record's place.
+    how: fields of `How`. Each run has the numbers of `train` alone, whatever is trained beside it. `report` gets the
+    events of `train`. Runs that go wrong do not stop the others. On SIGINT or SIGTERM all runs under way leave a
+    checkpoint, and Interrupted is raised, which says how far the runs are. A run that has not ended by the moment
+    `until` stays None, its checkpoint beside its record's place.
     """
     how, outcomes = How(**how), {}
     for run in runs:
         try:
-            outcomes[run] = records.read(run, how.results)
+            outcomes[run] = ended(run, how.results)
         except UsageError as error:
             outcomes[run] = error
     if how.weights:  # a run that ended without keeping them is answered by `train`
-        ended = [run for run in runs if isinstance(outcomes[run], dict)]
-        outcomes |= {run: _outcome_of(run, how, report, None) for run in ended}
+        asked_of = [run for run in runs if isinstance(outcomes[run], dict)]
+        outcomes |= {run: _outcome_of(run, how, report, None) for run in asked_of}
     waiting = [run for run in runs if outcomes[run] is None]
     if not waiting or not Deadline(how.until).leaves_a_start:
         return outcomes
     with _interrupt() as asked:
         if how.device == "cpu":
-            # as many processes as the whole plan can use, not what is left of it: a plan that goes on after a kill
-            # must give each run the threads, and so the last bits, that it would have had
-            processes = min(cores(), len(runs))
-            how = replace(how, threads=cores() // processes)
-            processes = _that_fit(waiting, processes, how.precision, report)
+            processes = _that_fit(waiting, cores(), how.precision, report)
             outcomes |= _in_processes(waiting, processes, how, report, asked)
         else:
             with process_kept():
                 outcomes |= Together(waiting, how, report, asked.is_set).outcomes
         if asked.is_set():
-            raise Interrupted
+            raise Interrupted(how_far(runs, how.results), asked.number)
     return outcomes
+
+
+def how_far(runs, results):
+    """What an interrupted command says: of its runs on disk, and so true whatever the moment."""
+    done = sum(records.peek(run, results) is not None for run in runs)
+    begun = sum(run.checkpoint_path(results).exists() for run in runs)
+    return (
+        f"interrupted: of {len(runs)} runs, {done} ended and {begun} left a checkpoint; "
+        "the same command goes on from there"
+    )
 
 
 @contextmanager
 def _interrupt():
-    """An event that SIGINT and SIGTERM set, in place of an exception in the middle of a step."""
+    """An event that SIGINT and SIGTERM set, with their `number`, in place of an exception in the middle of a step."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
         yield asked
         return
-    before = {number: signal.signal(number, lambda *_: asked.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number, _):
+        asked.number = number
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in STOPS}
     try:
         yield asked
     finally:
@@ -161,10 +168,7 @@ def _note(report, run, line):
 
 
 def _that_fit(runs, most, precision, report):
-    """How many of the runs main memory holds at once, one in any case; where fewer than `most`, a line says so.
-
-    Each keeps the threads of the whole plan, and so its numbers.
-    """
+    """How many of the runs main memory holds at once, one in any case; where fewer than `most`, a line says so."""
     needs = [memory.need(run.recipe, SIZES[run.recipe.dataset], precision) for run in runs]
     most = min(most, len(runs))
     fit = memory.at_once(needs, most, memory.main())
@@ -176,9 +180,10 @@ def _that_fit(runs, most, precision, report):
 def _in_processes(waiting, processes, how, report, asked):
     context = multiprocessing.get_context("spawn")
     events, stop = context.Queue(), context.Event()
-    pool = ProcessPoolExecutor(processes, context, _enter_worker, (events, stop, os.getpid()))
-    futures = {pool.submit(_work, run, how): run for run in waiting}
+    pool = Pool(processes, _enter_worker, (events, stop), _leave)
+    futures = {}
     try:
+        futures |= {pool.submit(_work, run, how): run for run in waiting}
         pending = set(futures)
         while pending and not asked.is_set():
             done, pending = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
@@ -187,8 +192,8 @@ def _in_processes(waiting, processes, how, report, asked):
                 future.result()  # a process that was killed is noticed here
     except BrokenProcessPool:
         raise UsageError(
-            "a training process was killed from outside, often for want of memory; "
-            "its checkpoint is kept: run the same command again, with --row for fewer runs at once"
+            "a training process was killed from outside, often for want of memory: "
+            "the same command goes on from the checkpoints that there are; with --row it trains fewer runs at once"
         ) from None
     finally:
         stop.set()
@@ -205,20 +210,23 @@ def _drain(events, report):
             return
 
 
-_worker = {}
+_worker = {"busy": threading.Lock(), "orphaned": threading.Event()}
+LEAVING_SECONDS = 300.0  # that a worker without a parent has for the iteration under way and its checkpoint
 
 
-def _enter_worker(events, stop, parent):
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the parent decides what Ctrl-C means
-    _worker.update(events=events, stop=stop, parent=parent)
+def _enter_worker(events, stop):
+    _worker.update(events=events, stop=stop)
+
+
+def _leave():
+    """The parent is gone: have the run under way leave a checkpoint, and wait for it."""
+    _worker["orphaned"].set()
+    _worker["busy"].acquire(timeout=LEAVING_SECONDS)
 
 
 def _work(run, how):
     def should_stop():
-        orphaned = os.getppid() != _worker["parent"]  # the parent was killed: leave a checkpoint and go too
-        if orphaned:
-            _worker["events"].cancel_join_thread()
-        return orphaned or _worker["stop"].is_set()
+        return _worker["orphaned"].is_set() or _worker["stop"].is_set()
 
-    return None if should_stop() else _outcome_of(run, how, _worker["events"].put, should_stop)
+    with _worker["busy"]:
+        return None if should_stop() else _outcome_of(run, how, _worker["events"].put, should_stop)

@@ -1,0 +1,94 @@
+"""What a command line ends with, whatever happens: its exit status, and one line on standard error for what went wrong.
+
+Light, so that a Ctrl-C is answered from the first moment: torch is imported by the actions that are guarded here.
+"""
+
+import os
+import signal
+import sys
+from contextlib import contextmanager, suppress
+
+from .errors import Interrupted, UsageError, refusal
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+KEPT = "interrupted: what has ended is kept; the same command goes on from there"
+
+
+def guarded(action):
+    """Run `action`; returns the exit status.
+
+    0; 2 after a user's mistake, and where the system refuses a file or an output; 130 after Ctrl-C and 143 after
+    SIGTERM. An error of ours is raised as it is.
+    """
+    _show_any_character()
+    with _stopped_by_signals() as came:
+        try:
+            action()
+            if sys.stdout:  # None where the output was closed before we began
+                sys.stdout.flush()
+            status, line = 0, None
+        except BaseException as error:
+            deafen()
+            status, line = _answer(error, came)
+            if status is None:
+                raise
+        with suppress(OSError):
+            if line:
+                print(line, file=sys.stderr, flush=True)
+        _let_go(sys.stdout)
+        _let_go(sys.stderr)
+    return status
+
+
+def deafen():
+    """Ignore Ctrl-C and SIGTERM from here on: the end has come already."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _answer(error, came):
+    """(exit status, line) for what an action raised, after the signals that `came`; (None, None) for our own errors."""
+    if isinstance(error, Interrupted):
+        return 128 + error.number, str(error)
+    if came or isinstance(error, KeyboardInterrupt):  # whatever a library makes of an exception in its middle
+        return 128 + (came or [signal.SIGINT])[0], KEPT
+    if isinstance(error, UsageError):
+        return 2, str(error)
+    if isinstance(error, OSError):
+        return 2, refusal(error)
+    return None, None
+
+
+@contextmanager
+def _stopped_by_signals():
+    """Have SIGINT and SIGTERM raise Interrupted in the action; gives the list of the signals that came."""
+    came = []
+
+    def stop(number, _):
+        came.append(number)
+        raise Interrupted(KEPT, number)
+
+    before = {number: signal.signal(number, stop) for number in STOPS}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _show_any_character():
+    """Write a character that the terminal's encoding lacks as its code, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _let_go(stream):
+    """Have what an output could not take go nowhere; Python would try again at its end, and complain."""
+    try:
+        if stream:
+            stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
