@@ -199,17 +199,7 @@ def data(_, dataset):
 @task(name="notebooks")
 def sync_notebooks(context):
     """Bring each notebook's .py and .ipynb together: the newer one wins; outputs are never kept."""
-
-    def action():
-        from identity_mappings.pages import notebooks
-
-        for path in notebooks.SOURCES.glob("*.py"):
-            text = path.read_text()
-            if (addressed := notebooks.with_address(text)) != text:
-                path.write_text(addressed)
-        context.run(f"{sys.executable} -m jupytext --sync {HERE}/notebooks/*.py")
-
-    run(action)
+    context.run(f"{sys.executable} -m jupytext --sync {HERE}/notebooks/*.py")
 
 
 @task(

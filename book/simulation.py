@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy
 
-from identity_mappings.results import grids
+from identity_mappings import grids
 from identity_mappings.results.verdicts import FAILED_RUNS, NEARNESS, Outcome, judge
 
 LEVEL, GUESS = 50.0, 90.0  # percent: where the baseline ends, and a guess among ten classes

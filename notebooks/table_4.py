@@ -20,17 +20,10 @@
 # other tables, whose runs count here too; its own are ResNet-1202 and the mini-batch of 64.
 
 # %%
-import subprocess
 import sys
 from importlib.util import find_spec
 
-REPOSITORY = "https://github.com/identity-mappings/companion"
-REVISION = "main"  # or the commit in this page's address, which Colab does not tell a notebook
-if "google.colab" in sys.modules:  # it keeps its own torch, Jupyter and most else
-    source = f"identity-mappings[notebook] @ git+{REPOSITORY}@{REVISION}"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
-    subprocess.run([*pip, source], check=True)
-elif find_spec("identity_mappings") is None:
+if find_spec("identity_mappings") is None:
     sys.path.insert(0, "../pkg")
 
 from identity_mappings import commands

@@ -12,7 +12,7 @@ import pytest
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import Run
-from identity_mappings.pages import notebooks, readme
+from identity_mappings.pages import readme
 from identity_mappings.results.records import recipe_hash
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,13 +59,6 @@ def test_notebook_pairs_agree(script):
     pair = [jupytext.read(path) for path in (script, script.with_suffix(".ipynb"))]
     text, notebook = ([(c.cell_type, c.source, c.metadata.get("tags")) for c in part.cells] for part in pair)
     assert text == notebook
-
-
-@pytest.mark.parametrize("script", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
-def test_notebooks_have_the_address_of_pyproject(script):
-    text = script.read_text()
-    assert notebooks.with_address(text) == text
-    assert notebooks.with_address(text.replace('REPOSITORY = "https:', 'REPOSITORY = "ftp:')) == text
 
 
 def test_a_notebooks_packages_are_among_the_books():

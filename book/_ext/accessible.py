@@ -1,5 +1,7 @@
 """What the theme and Sphinx leave out for readers who hear a page; tests/book/test_site.py has axe-core look."""
 
+from pathlib import Path
+
 from bs4 import BeautifulSoup
 
 # What is wider than its page scrolls; who has no mouse must reach it to scroll it. The theme does so for code alone.
@@ -13,8 +15,14 @@ addEventListener("resize", reach);
 
 def setup(app):
     app.add_js_file(None, body=REACH)
+    app.connect("config-inited", rank)
     app.connect("html-page-context", complete, priority=900)  # after the theme has put its functions there
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def rank(app, config):
+    """Have the search find chapters before the pages of single rows; Sphinx asks for the whole path."""
+    config.html_search_scorer = str(Path(app.confdir, "_static", "scorer.js"))
 
 
 def complete(app, pagename, templatename, context, doctree):
@@ -22,7 +30,8 @@ def complete(app, pagename, templatename, context, doctree):
     make = context["generate_toctree_html"]
     context["generate_toctree_html"] = lambda *given, **named: with_names(make(*given, **named))
     # Sphinx calls references a list, whose children must be items; the role that they have instead is deprecated.
-    context["body"] = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+    body = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+    context["body"] = with_labels(body) if "<table" in body else body
 
 
 def with_names(tree):
@@ -30,4 +39,17 @@ def with_names(tree):
     soup = BeautifulSoup(str(tree), "html.parser")
     for arrow in soup.select("li > details > summary"):
         arrow["aria-label"] = f"Pages under {arrow.find_parent('li').a.get_text(strip=True)}"
+    return str(soup)
+
+
+def with_labels(body):
+    """A page's tables with each cell told its column's name: on a narrow screen a row stands as a card of its own."""
+    soup = BeautifulSoup(body, "html.parser")
+    for table in soup.find_all("table"):
+        names = [cell.get_text(" ", strip=True) for cell in table.select("thead th")]
+        if len(names) > 2:
+            table["class"] = [*table.get("class", ()), "cards"]
+            for row in table.select("tbody tr"):
+                for name, cell in zip(names, row.find_all(["td", "th"]), strict=False):
+                    cell["data-label"] = name
     return str(soup)

@@ -19,11 +19,12 @@ BOOK = ROOT / "book"
 
 # Every page's cells may use any of these ...
 LIBRARY = ((ROOT / "pkg", "**/*.py"), (BOOK, "*.py"), (BOOK, "*.csv"))
-# ... and show these: records, benches and the like beside the pages, and of the executed notebooks the names, to which
-# pages link. What begins with an underscore in the book's folder is made by builds, or for writing pages.
-RECORDS = ((RESULTS, "**/*.json"), (BOOK, "[!_]*/**/*.json"), (BOOK / "runs", "**/*.ipynb"))
+# ... and show these: records, benches and the like beside the pages. What begins with an underscore in the book's
+# folder is made by builds, or for writing pages.
+RECORDS = ((RESULTS, "**/*.json"), (BOOK, "[!_]*/**/*.json"))
 # Pages that read something else; tests/book/test_fresh.py holds them to reading no record.
-READS = {"analysis": (), "units": (), "traps": (), "commands": (), "details": ((ROOT / "tests", "**/*.py"),)}
+READS = dict.fromkeys(("analysis", "units", "argument", "since", "glossary", "run", "commands", "traps"), ())
+READS["details"] = ((ROOT / "tests", "**/*.py"),)
 # What all pages are written with: a change is no reason to execute one, but to write each again.
 WRITING = ((BOOK / "_static", "**/*"), (BOOK / "_ext", "*.py"), (BOOK, "*.bib"))
 
@@ -56,18 +57,18 @@ def to_write_again(app, env):
 
 def stamp(name, source):
     """The hash of all that a page is made from."""
-    if source.suffix == ".ipynb":  # executed before the build; only its title is made here
-        return hashed([source.read_bytes(), Path(__file__).with_name("row_titles.py").read_bytes()])
+    if name.startswith("rows/"):  # written from the records before the build; nothing on it is executed
+        return hashed([source.read_bytes()])
     patterns = LIBRARY + READS.get(name, RECORDS)
     return hashed([source.read_bytes(), packages(), *contents(patterns)])
 
 
 def contents(patterns):
-    """Name and content of each file that is found, in order. A file that an execution just wrote is only a name."""
+    """Name and content of each file that is found, in order."""
     for folder, pattern in patterns:
         for path in sorted(path for path in folder.glob(pattern) if path.is_file()):
             yield str(path.relative_to(folder)).encode()
-            yield b"" if path.suffix == ".ipynb" else path.read_bytes()
+            yield path.read_bytes()
 
 
 @lru_cache

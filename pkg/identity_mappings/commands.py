@@ -9,6 +9,7 @@ from functools import partial
 import filelock
 
 from . import data as datasets
+from . import grids
 from .data import cifar
 from .errors import UsageError, choose
 from .experiments import paper, runs, studies
@@ -17,7 +18,7 @@ from .hardware import be_exact, device_name, resolve_device
 from .machines import cluster as clusters
 from .machines import contributions, queue
 from .progress import duration, listener
-from .results import costs, grids, records, tables
+from .results import costs, records, tables
 from .training import budget as budgets
 from .training import loop, train_all
 from .training.step import PRECISIONS

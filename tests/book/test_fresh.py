@@ -24,12 +24,12 @@ RECORD = "results/quick/table-1/original/seed-0.json"
 FILES = {
     "pkg/library.py": "one",
     RECORD: "one",
-    "book/runs/quick/table-1/original.ipynb": "{}",
+    "book/rows/table-1/original.md": "---\norphan: true\n---\n\nRow\n===\n",
     "book/tables.md": "Tables\n======\n",
     "book/units.md": "Units\n=====\n",
     "book/intro.md": "Intro\n=====\n\n```{toctree}\ntables\nunits\n```\n",
     "book/_static/book.css": "one",
-    "book/_ext/row_titles.py": "one",
+    "book/_ext/takeaway.py": "one",
     "book/bench/two.json": "one",
 }
 
@@ -53,7 +53,7 @@ def repository(tmp_path, monkeypatch):
 def built(repository):
     """(pages read, pages written) by a build of the repository's book."""
     book, read, written = repository / "book", [], []
-    settings = {"extensions": ["myst_parser", "fresh"], "root_doc": "intro", "exclude_patterns": ["_build", "runs"]}
+    settings = {"extensions": ["myst_parser", "fresh"], "root_doc": "intro", "exclude_patterns": ["_build"]}
     app = Sphinx(
         book,
         None,
@@ -70,7 +70,9 @@ def built(repository):
     return sorted(read), sorted(written)
 
 
-ALL = ["intro", "tables", "units"]
+ROW = "rows/table-1/original"
+EXECUTED = ["intro", "tables", "units"]  # pages whose cells read what has changed
+ALL = ["intro", ROW, "tables", "units"]
 
 
 def test_a_build_after_which_nothing_changed(repository):
@@ -81,14 +83,13 @@ def test_a_build_after_which_nothing_changed(repository):
 @pytest.mark.parametrize(
     "change, read",
     [
-        ("pkg/library.py", ALL),
-        ("pkg/new.py", ALL),
+        ("pkg/library.py", EXECUTED),
+        ("pkg/new.py", EXECUTED),
         (RECORD, ["intro", "tables"]),
         (RECORD.replace("seed-0", "seed-1"), ["intro", "tables"]),
         (RECORD.replace("seed-0", "watched-0"), ["intro", "tables"]),
         ("book/bench/one.json", ["intro", "tables"]),
-        ("book/runs/quick/table-1/plain.ipynb", ["intro", "tables"]),
-        ("book/runs/quick/table-1/original.ipynb", []),  # linked to, not shown
+        ("book/rows/table-1/original.md", [ROW]),
         ("book/units.md", ["units"]),
         ("results/quick/table-1/original/seed-0.checkpoint", []),
         ("README.md", []),
@@ -130,7 +131,7 @@ def test_a_removed_page_leaves_no_file(repository):
 def test_a_package_counts(repository, monkeypatch):
     built(repository)
     monkeypatch.setattr(fresh, "packages", lambda: b"torch 99")
-    assert built(repository)[0] == ALL
+    assert built(repository)[0] == EXECUTED
 
 
 PACKAGE = BOOK.parent / "pkg" / "identity_mappings"
@@ -161,7 +162,8 @@ def reached(cells):
 
 @pytest.mark.parametrize("page", sorted(BOOK.glob("*.md")), ids=lambda page: page.stem)
 def test_a_page_reads_records_if_its_modules_do(page):
-    cells = "\n".join(re.findall(r"```\{code-cell\}[^\n]*\n(?::[^\n]*\n)*(.*?)```", page.read_text(), flags=re.S))
+    options = r"(?:---\n.*?\n---\n|(?::[^\n]*\n)*)"
+    cells = "\n".join(re.findall(rf"```\{{code-cell\}}[^\n]*\n{options}(.*?)```", page.read_text(), flags=re.S))
     patterns = fresh.READS.get(page.stem, fresh.RECORDS)
     assert ("pkg/identity_mappings/results/records.py" in reached(cells)) == (set(fresh.RECORDS) <= set(patterns))
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.request import urlopen
 
 import pytest
@@ -15,7 +16,8 @@ from identity_mappings.pages import site
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
-import colab  # noqa: E402
+import about  # noqa: E402
+import takeaway  # noqa: E402
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -58,7 +60,7 @@ def test_a_build_is_not_built_upon_one_that_failed(tmp_path, monkeypatch):
     left = tmp_path / "_build" / ".doctrees" / "left"
     monkeypatch.setattr(site, "BUILD", tmp_path / "_build")
     monkeypatch.setattr(site, "FINISHED", left.with_name("finished"))
-    monkeypatch.setattr(site.notebooks, "execute_all", lambda: None)
+    monkeypatch.setattr(site.rows, "write_all", lambda: None)
     found, status = [], iter([1, 0, 0])
 
     def jupyter_book(*_):
@@ -75,39 +77,56 @@ def test_a_build_is_not_built_upon_one_that_failed(tmp_path, monkeypatch):
     assert found == [False, False, True]
 
 
-def test_colab_opens_the_committed_notebooks():
-    folder = colab.folder("https://github.com/someone/something", COMMIT)
-    assert folder == f"https://colab.research.google.com/github/someone/something/blob/{COMMIT}/notebooks"
-    assert colab.folder("https://elsewhere.org/someone/something", COMMIT) == ""
-    assert colab.folder("https://github.com/someone/something", "") == ""
+ADDRESS = "https://github.com/someone/something"
 
 
-@pytest.mark.parametrize("page", ["table-2", "runs/smoke/table-2/164-original-at-depth-20"])
-def test_a_tables_pages_have_the_button(page):
-    context = {"notebooks_in_colab": "folder", "header_buttons": []}
-    colab.add_button(None, page, "page.html", context, None)
-    (button,) = context["header_buttons"]
-    assert button["url"] == "folder/table_2.ipynb"
-    assert (ROOT / "notebooks" / button["url"].rpartition("/")[2]).exists()
+def buttons(page, address, tmp_path, executed=True):
+    """{text: address} of the buttons that a page gets."""
+    app = SimpleNamespace(outdir=tmp_path / "html")
+    if executed:
+        takeaway.executed(app, page).parent.mkdir(parents=True, exist_ok=True)
+        takeaway.executed(app, page).write_text("{}")
+    context = {"repository": address, "header_buttons": [], "pathto": lambda name, _: name}
+    takeaway.add_buttons(app, page, "page.html", context, doctree="a page")
+    return {button["text"]: button["url"] for button in context["header_buttons"]}
 
 
-@pytest.mark.parametrize(
-    "page, folder", [("units", "folder"), ("genindex", "folder"), ("table-99", "folder"), ("table-2", "")]
-)
-def test_other_pages_have_none(page, folder):
-    context = {"notebooks_in_colab": folder, "header_buttons": []}
-    colab.add_button(None, page, "page.html", context, None)
-    assert context["header_buttons"] == []
+def test_a_published_chapter_opens_in_colab(tmp_path):
+    found = buttons("analysis", ADDRESS, tmp_path)
+    assert found["Colab"].endswith("/github/someone/something/blob/notebooks/chapters/analysis.ipynb")
+    assert found["Notebook"] == "notebooks/chapters/analysis.ipynb"
+    assert found["Feedback"].startswith(f"{ADDRESS}/issues/new?title=")
 
 
-def test_the_commit_is_the_workflows_else_the_checkouts(monkeypatch, tmp_path):
-    monkeypatch.setenv("IDENTITY_MAPPINGS_COMMIT", COMMIT)
-    assert colab.commit() == COMMIT
-    monkeypatch.delenv("IDENTITY_MAPPINGS_COMMIT")
-    monkeypatch.setattr(colab, "ROOT", tmp_path)
-    assert colab.commit() == ""  # a folder without git
-    git = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a"]
-    subprocess.run([*git, "init", "-q"], check=True)
-    assert colab.commit() == ""  # nor a commit
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "one"], check=True)
-    assert re.fullmatch("[0-9a-f]{40}", colab.commit())
+def test_a_tables_page_offers_a_row_of_the_table(tmp_path):
+    assert re.fullmatch(r"notebooks/table-2/110-original-\w+.*\.ipynb", buttons("table-2", "", tmp_path)["Notebook"])
+
+
+def test_without_an_address_nothing_leads_outside(tmp_path):
+    assert set(buttons("analysis", "", tmp_path)) == {"Notebook"}
+    assert buttons("glossary", "", tmp_path, executed=False) == {}
+
+
+def test_a_page_of_text_has_no_notebook(tmp_path):
+    assert set(buttons("glossary", ADDRESS, tmp_path, executed=False)) == {"Feedback"}
+
+
+def test_the_footer_names_the_commit_and_links_it_where_it_can():
+    assert about.footer("", COMMIT, "2026-01-02") == "<p>Built from commit 0123456789 of 2026-01-02</p>"
+    assert f'href="{ADDRESS}/commit/{COMMIT}"' in about.footer(ADDRESS, COMMIT, "2026-01-02")
+    assert about.footer(ADDRESS, "", "") == ""
+
+
+def test_the_authors_are_those_of_the_citation_file():
+    config = SimpleNamespace(html_theme_options={}, author="")
+    about.sign(None, config)
+    assert config.author and config.author in (ROOT / "CITATION.cff").read_text()
+
+
+def test_a_description_is_the_first_paragraph_cut_at_a_word():
+    from docutils.core import publish_doctree
+
+    short = "A first paragraph that says what the page is about."
+    assert about.first_sentences(publish_doctree(f"Title\n=====\n\nBack\n\n{short}\n\nMore.\n")) == short
+    long = about.first_sentences(publish_doctree("word " * 100))
+    assert long.endswith("word …") and len(long) <= about.DESCRIPTION + 2

@@ -2,12 +2,12 @@
 
 import os
 import re
-import tomllib
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pytest
 
+from identity_mappings.pages.book import published
 from identity_mappings.pages.site import chromium
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,8 +115,8 @@ def test_page_names_no_file_of_another_host(name):
     assert FROM_CSS.findall(text) == []
 
 
-# A table's executed notebooks are one notebook's: the first speaks for all.
-DIFFERENT = {re.sub(r"^runs/.*/(table-\d+)/.*", r"\1 executed", name): name for name in reversed(PAGES)}
+# The pages of a table's rows are made alike: the first speaks for all.
+DIFFERENT = {re.sub(r"^rows/(table-\d+)/.*", r"rows of \1", name): name for name in reversed(PAGES)}
 
 
 @pytest.mark.parametrize("name", sorted(DIFFERENT.values()))
@@ -134,19 +134,49 @@ def test_page_is_accessible_in_both_themes(visit, name):
     assert found == {}
 
 
-TABLES = "|".join(path.stem.removeprefix("table_") for path in (ROOT / "notebooks").glob("table_*.ipynb"))
+@pytest.mark.parametrize("name", PAGES)
+def test_colab_and_code_name_the_repository_that_publishes_or_none(name):
+    text, address = (SITE / name).read_text(), published.repository()
+    opened = re.findall(r"https://colab\.research\.google\.com/github(/[^/\"]+/[^/\"]+)/", text)
+    installed = re.findall(r"git\+https://([^@\"<]+)", text)
+    assert {f"https://github.com{path}" for path in opened} | {f"https://{path}" for path in installed} <= {address}
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if re.search(rf"\btable-({TABLES})\b", name)])
-def test_colab_opens_the_tables_notebook(name):
-    if not (ROOT / ".git").exists():
-        pytest.skip("outside a checkout no commit is known, and there is no button")
-    address = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
-    table = re.search(r"\btable-(\d+)", name)[1]
-    (link,) = re.findall(r'href="https://colab\.research\.google\.com/([^"]+)"', (SITE / name).read_text())
-    folder = f"github{urlparse(address).path}/blob"
-    opened = re.fullmatch(rf"{folder}/[0-9a-f]{{40}}/(notebooks/table_{table}\.ipynb)", link)
-    assert (ROOT / opened[1]).exists()
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("rows/")])
+def test_a_page_of_a_row_is_not_in_the_navigation(visit, name):
+    page = visit(name)
+    assert page.locator(f".bd-sidebar-primary a[href*='{Path(name).name}']").count() == 0
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_figure_has_a_caption_of_a_sentence(visit, name):
+    page = visit(name)
+    for caption in page.locator("article :is(figure.drawn, .curves-figure)").all():
+        assert re.search(r"\w.*\.", caption.locator("figcaption").inner_text())
+
+
+@pytest.mark.parametrize("name", [f"table-{table}.html" for table in (1, 2, 3, 4)])
+def test_a_number_of_a_table_leads_to_a_record(name):
+    links = re.findall(r'href="(rows/[^"#]+\.html)', (SITE / name).read_text())
+    for address in set(links):
+        text = (SITE / address).read_text()
+        records = re.findall(r'class="reference download internal"[^>]*href="([^"]+\.json)"', text)
+        assert records and all(((SITE / address).parent / path).exists() for path in records)
+
+
+def test_chapters_come_before_rows_in_a_search(visit):
+    page = visit("search.html", "?q=dropout")
+    page.wait_for_selector("ul.search li a")
+    page.wait_for_timeout(1000)
+    found = page.locator("ul.search li > a").evaluate_all("all => all.map(a => a.getAttribute('href'))")
+    rows = [place for place, address in enumerate(found) if address.startswith("rows/")]
+    chapters = [place for place, address in enumerate(found) if not address.startswith("rows/")]
+    assert chapters and rows and max(chapters) < min(rows)
+
+
+def test_next_leads_from_table_to_table(visit):
+    page = visit("table-1.html")
+    assert page.locator("a.right-next").get_attribute("href") == "table-2.html"
 
 
 def test_styles_ask_no_other_host():

@@ -43,7 +43,7 @@ def test_the_records_nearest_to_the_papers_are_taken(folder, outcome):
 
 def test_a_figure_without_runs_says_what_it_needs(folder):
     text = show.figure("3a").data
-    assert "not run" in text and "`scaling-0.5-0.5` of Table 1" in text
+    assert text.endswith("Not drawn: no tier has runs of both.") and "What the paper sees" in text
 
 
 def test_a_figure_is_drawn_from_curves_with_enough_points(folder, outcome):
@@ -60,8 +60,9 @@ def test_a_figure_is_drawn_from_curves_with_enough_points(folder, outcome):
         assert show.curves(2, "110-original", "quick").data in text
         write(outcome(6.0), 2, id, "smoke")
     assert figure.drawn() == [("smoke", Reduction())]
-    assert isinstance(show.figure("6-left"), show.Curves)
-    assert "`110-bn-after-addition` worse than 110-original: undecided (n = 1, +0.0)" in show.claim("6-left").data
+    shown = show.figure("6-left")
+    assert isinstance(shown, show.Curves) and "smoke tier: scikit-learn's digits" in shown.title
+    assert "BN after addition: worse than the baseline: undecided (n = 1, +0.0)" in shown.caption
 
 
 def test_a_page_gets_a_plot_a_picture_and_the_data(folder, outcome):

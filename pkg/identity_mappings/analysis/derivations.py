@@ -64,6 +64,36 @@ def gap(one, other):
     return float((one.detach() - other.detach()).norm() / other.detach().norm())
 
 
+def holds(what, one, other, tolerance=1e-12):
+    """A sentence that says how closely the two sides of `what` agree; AssertionError where they do not."""
+    found = gap(one, other)
+    assert found <= tolerance, f"{what} must hold to {tolerance:.0e}; its sides are {found:.1e} apart"
+    return f"{what} holds to {found:.0e}." if found else f"{what} holds to the last bit."
+
+
+def cosine(one, other):
+    """Of the angle between two tensors of one shape: 1 where they point the same way, 0 where they have no relation."""
+    return float((one * other).sum() / one.norm() / other.norm())
+
+
+def size(x):
+    """Root mean square."""
+    return float(x.detach().pow(2).mean().sqrt())
+
+
+def terms(path, factor=1.0):
+    """The norms of Eq. 5's two terms at each unit, or with a factor of Eq. 8's, and of their sum: {name: values}."""
+    x, f = path
+    end, units = gradient(loss(x[-1]), x[-1]), len(f)
+    norms = {"direct": [], "through the weights": [], "the gradient": []}
+    for at in range(units):
+        hatted = sum(factor ** (units - 1 - i) * f[i] for i in range(at, units))
+        parts = factor ** (units - at) * end, gradient(hatted, x[at], end)
+        for values, part in zip(norms.values(), (*parts, sum(parts)), strict=True):
+            values.append(float(part.norm()))
+    return norms
+
+
 # --- what the claims ledger asks of them; each gives the largest relative error of what must be equal
 
 

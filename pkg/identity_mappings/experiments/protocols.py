@@ -94,6 +94,15 @@ TIERS = {  # from the smallest up, and how a command's help and a table's headin
 
 SMOKE_DATA = {"cifar10": "digits", "cifar100": "digit-pairs"}
 POCKET_DATA = {"cifar10": "cifar10-16", "cifar100": "cifar100-16"}
+# What the images of each data set are, in words that no reader takes for another's.
+IMAGES = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "cifar10-16": "CIFAR-10 at 16x16 pixels",
+    "cifar100-16": "CIFAR-100 at 16x16 pixels",
+    "digits": "scikit-learn's digits",
+    "digit-pairs": "pairs of scikit-learn's digits",
+}
 NARROW = {"one-layer": (8, 16, 32), "basic": (8, 16, 32), "bottleneck": (4, 8, 16)}  # the small tiers' widths
 
 

@@ -1,5 +1,6 @@
 """What a row is: one result, the paper's or a study's, with the recipe that is to give it."""
 
+import re
 from dataclasses import dataclass, field
 
 from .protocols import CIFAR, Protocol, Recipe
@@ -53,6 +54,25 @@ class Row:
     baseline: str | None = None
     claim: str | None = None
 
+    def name(self, variant=""):
+        """The row in the paper's words, as Markdown: "exclusive gating (init $b_g = -6$)"; a variant by its bias."""
+        words = self.case
+        if self.baseline and re.fullmatch(r"[\d.]+", self.on_shortcut):
+            words += f", {self.on_shortcut} on the shortcut and {self.on_residual} on F"
+        remark = re.sub(r"^bias-", "init b_g = -", variant).replace("= -0", "= 0") or self.remark
+        remark = remark.replace("This is", "this is")
+        remark = re.sub(r"b_g = (-?\d+)(?: to (-\d+))?", _typeset, remark)
+        return words + (f" ({remark})" if remark else "")
+
+    def plain_name(self, variant=""):
+        """The same where no Markdown is read: in texts for the blind, in CSV files."""
+        return self.name(variant).replace("$", "")
+
     def recipe(self, variant=""):
         """The paper's recipe of one of the row's networks."""
         return Recipe(self.dataset, self.networks[variant], self.protocol, self.folds)
+
+
+def _typeset(bias):
+    first, last = bias.groups()
+    return f"$b_g = {first}$" + (f" to ${last}$" if last else "")

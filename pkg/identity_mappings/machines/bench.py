@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import torchvision
 
+from .. import grids
 from ..data import Dataset
 from ..data.batches import Images
 from ..errors import UsageError, choose, whole
@@ -30,7 +31,6 @@ from ..hardware import be_exact, device_name
 from ..hardware import cores as cores_of
 from ..nets.counts import BYTES, activation_bytes, count
 from ..nets.networks import cifar_spec
-from ..results import grids
 from ..training import memory
 from ..training.capture import faster
 from ..training.loop import stream

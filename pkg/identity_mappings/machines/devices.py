@@ -5,9 +5,10 @@ import statistics
 from dataclasses import dataclass
 from itertools import combinations
 
+from .. import grids
 from ..experiments import paper
 from ..experiments.protocols import Reduction
-from ..results import grids, records
+from ..results import records
 from ..results.statistics import interval
 
 

@@ -111,17 +111,23 @@ TINTS = {"weight": COLOURS[0], "1x1 conv": COLOURS[0], "BN": COLOURS[2], "ReLU":
 
 def figure_1():
     """Fig. 1, left."""
-    return _side_by_side(sketches_1(), 1, "Fig. 1, left: the original Residual Unit and the proposed one.")
+    caption = """Fig. 1, left. The grey arrow is the easiest path of a signal: in the original unit (a) it ends at the
+    ReLU after the addition, in the proposed one (b) it meets nothing but additions."""
+    return _side_by_side(sketches_1(), 1, "Fig. 1, left: the original Residual Unit and the proposed one.", caption)
 
 
 def figure_2():
     """Fig. 2."""
-    return _side_by_side(sketches_2(), 2, "Fig. 2: six kinds of shortcut connection on the original unit.", 3)
+    caption = """Fig. 2. In (b) to (f) something stands on the grey arrow; in (b) and (c) the branch is scaled as well.
+    BN is not drawn, as in the paper."""
+    return _side_by_side(sketches_2(), 2, "Fig. 2: six kinds of shortcut connection on the original unit.", caption, 3)
 
 
 def figure_4():
     """Fig. 4."""
-    return _side_by_side(sketches_4(), 4, "Fig. 4: the same components in five orders.")
+    caption = """Fig. 4. The same components in five orders. The grey arrow is clean in (c), (d) and (e), but the branch
+    of (c) ends in a ReLU and can only add."""
+    return _side_by_side(sketches_4(), 4, "Fig. 4: the same components in five orders.", caption)
 
 
 def described(sketch):
@@ -160,10 +166,12 @@ def figure_5(name="BN after addition"):
     alt = f"""Fig. 5: two units of {post.name} one after the other, {words} after each addition; then the same with
     {words} at the start of the residual branch only; then this drawn as units of their own, each with the branch
     {_listed(pre.residual(2))}. A dashed frame shows what is taken for one unit."""
-    return Picture(drawing, alt)
+    caption = """Fig. 5. The activation after the addition acts on both paths of the next unit (a), then on its residual
+    path alone (b); with the dashed frame drawn elsewhere, (b) is a net of pre-activation units (c)."""
+    return Picture(drawing, alt, caption=caption)
 
 
-def _side_by_side(sketches, number, alt, columns=None):
+def _side_by_side(sketches, number, alt, caption, columns=None):
     gated = any(each.gate for each in sketches)
     columns = columns or len(sketches)
     height = max(map(height_of, sketches))
@@ -171,7 +179,7 @@ def _side_by_side(sketches, number, alt, columns=None):
     for place, (axis, each) in enumerate(zip(axes, sketches, strict=True)):
         draw(axis, each, 0.0, f"fig{number}-{place}")
         axis.set_title(each.title, size=9, color=INK)
-    return Picture(drawing, " ".join([alt, *map(described, sketches)]))
+    return Picture(drawing, " ".join([alt, *map(described, sketches)]), caption=caption)
 
 
 def _grid(rows, columns, across, height):

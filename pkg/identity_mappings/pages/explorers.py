@@ -8,7 +8,7 @@ import html
 import math
 from dataclasses import dataclass
 
-from .pictures import COLOURS, Picture, lines
+from .pictures import COLOURS, Picture, caption, lines
 
 
 @dataclass
@@ -77,7 +77,7 @@ def _explorer(id, still, word, slider, units, formula):
         "FORMULA": formula,
         "COLOUR": COLOURS[0],
         "ALT": f'"{html.escape(still.alt)}"',
-        "CAPTION": still.caption(),
+        "CAPTION": caption(still.words, still.link()),
         "STILL": still.png(),
     }
     page = TEMPLATE
@@ -101,7 +101,7 @@ TEMPLATE = """
 (() => {
   const root = document.getElementById("explore-@ID@");
   const form = root.querySelector("form"), svg = root.querySelector("svg");
-  const left = 64, right = 624, top = 12, bottom = 262, decades = 20;  // the axis reaches from 1e-20 to 1e+20
+  const left = 72, right = 624, top = 12, bottom = 262, decades = 310;  // nothing that the sliders reach is cut
   const fixed = (value) => value.toPrecision(3).replace("-", "\\u2212");
   const scientific = (power) => {
     const mantissa = Math.pow(10, power - Math.floor(power));
@@ -128,7 +128,9 @@ TEMPLATE = """
     const stop = slope === 0 ? units : Math.min(units, end / slope);
     parts.push(`<line x1="${x(0)}" y1="${y(0)}" x2="${x(stop)}" y2="${y(end)}" stroke="@COLOUR@" stroke-width="3"/>`,
       `<circle cx="${x(stop)}" cy="${y(end)}" r="5" fill="@COLOUR@"/>`,
-      `<text x="${(left + right) / 2}" y="${bottom + 36}" text-anchor="middle">units passed, L \\u2212 l</text>`);
+      `<text x="${(left + right) / 2}" y="${bottom + 36}" text-anchor="middle">units passed, L \\u2212 l</text>`,
+      `<text transform="translate(14 ${(top + bottom) / 2}) rotate(-90)" text-anchor="middle">`
+        + "product of @SYMBOL@</text>");
     svg.innerHTML = parts.join("");
     form.elements.chosen.value = fixed(factor);
     form.elements.count.value = units;

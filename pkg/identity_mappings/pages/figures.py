@@ -73,7 +73,7 @@ FIGURES = {
     for figure in (
         Figure(
             "1",
-            "Fig. 1, right: ResNet-1001 on CIFAR-10",
+            "Fig. 1, right: ResNet-1001",
             "The original unit's training error falls very slowly at the start; the pre-activation unit's falls at "
             "once, and ends lower (section 4.2).",
             ((3, "cifar10-1001-original"), (3, "cifar10-1001-pre-activation")),

@@ -6,9 +6,10 @@ Where a row was watched with several seeds, a line is the median over them, unit
 import statistics
 from itertools import zip_longest
 
+from .. import grids
 from ..experiments import paper
 from ..experiments.protocols import TIERS, Reduction
-from ..results import grids, records, tables, watching
+from ..results import records, tables, watching
 from ..results.quantities import TRUNCATED
 from ..results.statistics import learnt
 from ..results.verdicts import Comparison, Outcome, Verdict, judge, runs, verdict
@@ -70,7 +71,9 @@ def truncation(results=None):
     }
     alt = f"""Percent of the sum that the ReLU after the addition sets to zero, at each unit of the original ResNet-164
     (left) and ResNet-1001 (right), {words(results)}, before training and at moments of it. {_means(series)}"""
-    return _panels(series, alt, "truncation-in-training", "percent of y truncated")
+    caption = f"""The share of the sum that the original unit's ReLU sets to zero, unit by unit, as training goes on
+    ({words(results)}). A new stage starts at each jump. The lines to compare are the last ones of the two nets."""
+    return _panels(series, alt, caption, "truncation-in-training", "percent of y truncated")
 
 
 def gradients(results=None):
@@ -84,7 +87,9 @@ def gradients(results=None):
                 series[net][f"{unit}, {_after(at)}"] = taken[at]
     alt = f"""Gradient norm at each unit's input, on a logarithmic axis, in ResNet-164 (left) and ResNet-1001 (right),
     {words(results)}, for the original and the pre-activation unit, before training and at its end."""
-    return _panels(series, alt, "gradients-in-training", "norm of dE/dx", log=True)
+    caption = f"""The gradient's norm at each unit before training and at its end ({words(results)}). The flatter a
+    line, the better one learning rate suits all units."""
+    return _panels(series, alt, caption, "gradients-in-training", "norm of dE/dx", log=True)
 
 
 def _after(iteration):
@@ -101,7 +106,7 @@ def _means(series):
     return "; ".join(said) + "."
 
 
-def _panels(series, alt, name, ylabel, log=False):
+def _panels(series, alt, caption, name, ylabel, log=False):
     """A panel a net, its lines over the units, on one upright axis; a net without lines says "not run"."""
     drawing = figure(8, 4.2)
     data = {"unit": list(range(max((len(v) for taken in series.values() for v in taken.values()), default=0)))}
@@ -120,7 +125,7 @@ def _panels(series, alt, name, ylabel, log=False):
             axis.set_ylabel(ylabel)
         axis.margins(x=0.01)
         plain(axis)
-    return Picture(drawing, alt, data, name)
+    return Picture(drawing, alt, data, name, caption)
 
 
 def course(results=None):

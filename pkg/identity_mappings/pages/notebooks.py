@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import re
-import tomllib
 from pathlib import Path
 
 from ..experiments import paper
@@ -69,20 +68,6 @@ def _execute(source, target, parameters, inputs):
     return "executed the notebook of Table {table}, {row}, {tier} tier".format(**parameters) + cut
 
 
-def execute_all(results=None):
-    """`execute` for every row of the book's tables that has records, and remove the copies of rows without."""
-    kept, waiting = set(), []
-    for row in (row for table in paper.TABLES for row in paper.rows(table)):
-        for tier, reduction in records.settings([row], results):
-            seeds = sorted({run.seed for run in records.runs_of(row, tier, reduction, results)})
-            waiting += _waiting(row.table, [row.id], tier, seeds, reduction, results)
-            kept.add(executed_path(row.table, row.id, tier, reduction))
-    _execute_together(waiting)
-    for path in EXECUTED.rglob("*.ipynb"):
-        if path not in kept:
-            path.unlink()
-
-
 def _shown(row, tier, reduction, results):
     """The records that a row's notebook shows: its own and its baseline's."""
     baseline = paper.rows(row.table, [row.baseline]) if row.baseline else []
@@ -105,7 +90,44 @@ def _noted(target):
         return None
 
 
-def with_address(text):
-    """A notebook's .py with the repository's address as pyproject.toml has it."""
-    address = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
-    return re.sub(r'^REPOSITORY = ".*"$', f'REPOSITORY = "{address}"', text, flags=re.M)
+# --- copies to take away
+
+
+def filled_name(row, tier, reduction=Reduction()):
+    """How a row's notebook for a tier is called: table-1/exclusive-gating-6-pocket.ipynb."""
+    name = "-".join(filter(None, (row.id, tier, reduction.name)))
+    return f"table-{row.table}/{name}.ipynb"
+
+
+def filled(row, tier, reduction=Reduction(), seeds=1):
+    """A table's notebook with its parameters set to a row and a tier, not executed: what is published."""
+    import nbformat
+
+    notebook = nbformat.read(SOURCES / f"table_{row.table}.ipynb", as_version=4)
+    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
+    values = {"table": row.table, "row": row.id, "tier": tier, "seeds": seeds, "reduction": reduction.name}
+    for key, value in values.items():
+        cell.source, found = re.subn(rf"^{key} = .*$", f"{key} = {value!r}", cell.source, flags=re.M)
+        assert found == 1, f"{SOURCES}/table_{row.table}.ipynb must set {key} once in its parameters; found {found}"
+    return notebook
+
+
+INSTALL = """\
+# Colab keeps its own torch, Jupyter and most else; elsewhere, install the library first or run this in its repository.
+import subprocess
+import sys
+
+if "google.colab" in sys.modules:
+    source = "identity-mappings[notebook] @ git+{address}@{commit}"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)"""
+
+
+def with_install(notebook, address, commit):
+    """A notebook with a first cell that installs the library of that commit in Colab; as it is without an address."""
+    import nbformat
+
+    if address and commit:
+        cell = nbformat.v4.new_code_cell(INSTALL.format(address=address, commit=commit))
+        cell.id = "install"  # the same in every build
+        notebook.cells.insert(1, cell)
+    return notebook

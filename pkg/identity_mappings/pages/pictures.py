@@ -21,10 +21,14 @@ MARKS = ("o", "s", "^", "D", "v", "P")
 
 
 class Picture:
-    """A matplotlib Figure with its text for the blind (`alt`) and, where it has any, its numbers by column (`data`)."""
+    """A matplotlib Figure with a text for the blind (`alt`), a caption, and its numbers by column (`data`), if any.
 
-    def __init__(self, figure, alt, data=None, name="data"):
-        self.figure, self.alt, self.data, self.name = figure, " ".join(alt.split()), data, name
+    caption: what to see in it, in sentences, as HTML; the alternative text where there is none.
+    """
+
+    def __init__(self, figure, alt, data=None, name="data", caption=None):
+        self.figure, self.data, self.name = figure, data, name
+        self.alt, self.words = " ".join(alt.split()), " ".join((caption or alt).split())
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {"text/html": self.html(), "image/png": self.png(), "text/plain": self.alt}
@@ -55,17 +59,20 @@ class Picture:
         return text.replace("<svg ", f'<svg fill="currentColor" style="min-width: {least:.0f}px" {said} ', 1)
 
     def html(self):
-        return f'<figure class="drawn"><div>{self.svg()}</div>{self.caption()}</figure>'
+        return f'<figure class="drawn"><div>{self.svg()}</div>{caption(self.words, self.link())}</figure>'
 
     def csv(self):
         """The numbers behind the picture, a column each."""
         return as_csv(self.data, zip(*self.data.values(), strict=True))
 
-    def caption(self):
-        """A link to them, as a file that lies in the page."""
-        if not self.data:
-            return ""
-        return f"<figcaption>{csv_link(self.name, self.csv(), 'the numbers, as CSV')}</figcaption>"
+    def link(self):
+        """A link to them, as a file that lies in the page; empty where there are none."""
+        return csv_link(self.name, self.csv()) if self.data else ""
+
+
+def caption(words, link=""):
+    """What stands below a picture: sentences, and a link to its numbers."""
+    return f"<figcaption><p>{words}</p>{link and f' <p>{link}</p>'}</figcaption>"
 
 
 def as_csv(header, lines):
@@ -75,7 +82,7 @@ def as_csv(header, lines):
     return file.getvalue()
 
 
-def csv_link(name, text, words):
+def csv_link(name, text, words="Download the numbers (CSV)"):
     """A link to a CSV file that lies in the page."""
     content = base64.b64encode(text.encode()).decode()
     return f'<a download="{name}.csv" href="data:text/csv;base64,{content}">{words}</a>'
@@ -88,11 +95,11 @@ def figure(width, height):
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def lines(series, x, *, alt, name, xlabel, ylabel, log=False, start=0, labels=True):
+def lines(series, x, *, alt, name, xlabel, ylabel, log=False, start=0, labels=True, caption=None):
     """A Picture of several lines over the same whole numbers, counted from `start`.
 
-    series: {label: values, one a unit, None where there is none}. Labels stand at the lines' ends where `labels` is
-    true and there is room, in a legend otherwise. log: whether the upright axis is logarithmic.
+    alt, caption: as a Picture's. series: {label: values, one a unit, None where there is none}. labels: whether there
+    is a legend. log: whether the upright axis is logarithmic.
     """
     drawing = figure(8, 4.2)
     axis = drawing.add_subplot()
@@ -116,7 +123,7 @@ def lines(series, x, *, alt, name, xlabel, ylabel, log=False, start=0, labels=Tr
     if labels:
         drawing.legend(loc="outside lower center", ncols=3, frameon=False)
     padded = {label: [*values, *[None] * (len(numbers) - len(values))] for label, values in series.items()}
-    return Picture(drawing, alt, {x: list(numbers), **padded}, name)
+    return Picture(drawing, alt, {x: list(numbers), **padded}, name, caption)
 
 
 def gaps(values):

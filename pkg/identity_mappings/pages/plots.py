@@ -1,9 +1,12 @@
 """Training curves in the manner of the paper's Figs. 3 and 6; a search; the benches of the trainer."""
 
+import re
 import statistics
 from itertools import groupby
 
 from . import pictures
+
+TICKS = [digit * 10.0**power for power in range(-6, 3) for digit in (1, 2, 5)]  # of a loss on a logarithmic axis
 
 
 def curves(summaries, title=""):
@@ -13,6 +16,7 @@ def curves(summaries, title=""):
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+    from matplotlib.ticker import FixedLocator, NullLocator
 
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     loss_axis = figure.add_subplot()
@@ -20,23 +24,26 @@ def curves(summaries, title=""):
     shown = [summary for summary in summaries if summary is not None and summary.n]
     handles = []
     for position, summary in enumerate(shown):
-        colour = f"C{position}"
+        colour = colour_of(summary.row, position)
         for record in summary.records:
             curve = record["curve"]
             thin = {"color": colour, "alpha": 0.9 if summary.n == 1 else 0.6, "linewidth": 1.3}
             loss_axis.plot(curve["iteration"], pictures.gaps(curve["train_loss"]), linestyle="--", **thin)
             error_axis.plot(curve["iteration"], pictures.gaps(curve["test_error"]), linestyle="-", **thin)
-        handles.append(Line2D([], [], color=colour, label=f"{summary.name}: {summary}"))
+        handles.append(Line2D([], [], color=colour, label=f"{summary.row.name(summary.variant)}: {summary}"))
     handles += [
         Line2D([], [], color="0.3", linestyle="-", label="test error"),
         Line2D([], [], color="0.3", linestyle="--", label="training loss"),
     ]
     loss_axis.set(xlabel="iteration", ylabel="training loss", yscale="log", title=title)
+    loss_axis.yaxis.set_major_locator(FixedLocator(TICKS))
+    loss_axis.yaxis.set_minor_locator(NullLocator())
+    loss_axis.yaxis.set_major_formatter("{x:g}")
     loss_axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     loss_axis.margins(x=0.01)
     error_axis.set(ylabel="test error (%)", ylim=(0, _top(shown)))
     error_axis.grid(axis="y", alpha=0.3)
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=1, frameon=False)
     return figure
 
 
@@ -47,11 +54,12 @@ def interactive(summaries):
     figure = Figure()
     shown = [summary for summary in summaries if summary is not None and summary.n]
     for position, summary in enumerate(shown):
-        colour = f"rgb({', '.join(str(round(255 * part)) for part in _rgb(position))})"
+        colour = colour_of(summary.row, position)
+        words = re.sub(r"b_g", "b<sub>g</sub>", summary.row.plain_name(summary.variant))
         for run, record in enumerate(summary.records):
             curve, first = record["curve"], run == 0
-            name, group = f"{summary.name}: {summary}", {"legendgroup": summary.name, "mode": "lines"}
-            about = f"{summary.name}, seed {record['seed']}"
+            name, group = f"{words}: {summary}", {"legendgroup": summary.name, "mode": "lines"}
+            about = f"{words}, seed {record['seed']}"
             loss, error = {"color": colour, "dash": "dash", "width": 1.5}, {"color": colour, "width": 1.5}
             figure.add_scatter(
                 x=curve["iteration"], y=curve["train_loss"], line=loss, showlegend=False, **group,
@@ -67,7 +75,14 @@ def interactive(summaries):
     axis = {"color": grey, "gridcolor": "rgba(127, 127, 127, 0.25)", "zeroline": False}
     figure.update_layout(
         xaxis={"title": "iteration", **axis},
-        yaxis={"title": "training loss (dashed)", "type": "log", "dtick": "D2", **axis, "showgrid": False},
+        yaxis={
+            "title": "training loss (dashed)",
+            "type": "log",
+            "tickvals": TICKS,
+            "ticktext": [f"{tick:g}" for tick in TICKS],
+            **axis,
+            "showgrid": False,
+        },
         yaxis2={
             "title": "test error, % (solid)",
             "range": (0, _top(shown)),
@@ -86,10 +101,21 @@ def interactive(summaries):
     return figure
 
 
-def _rgb(position):
-    from matplotlib.colors import to_rgb
+# One colour a unit throughout the book: the original blue, full pre-activation orange. Table 1's shortcuts and Table
+# 2's other orders never meet in one figure and share the rest.
+UNITS = {
+    ("original", "identity"): 0, ("full pre-activation", "identity"): 1, ("BN after addition", "identity"): 2,
+    ("ReLU before addition", "identity"): 3, ("ReLU-only pre-activation", "identity"): 4,
+    ("original", "scaled"): 2, ("original", "exclusive gate"): 3, ("original", "shortcut-only gate"): 4,
+    ("original", "1x1 conv"): 5, ("original", "dropout"): 2,
+}  # fmt: skip
 
-    return to_rgb(f"C{position}")
+
+def colour_of(row, position=0):
+    """The colour of a row's unit; of one that has none, by its position in a figure."""
+    network = next(iter(row.networks.values()))
+    place = UNITS.get((network.order, network.shortcut.kind), position)
+    return pictures.COLOURS[place % len(pictures.COLOURS)]
 
 
 def search(summaries, title):
@@ -115,7 +141,9 @@ def search(summaries, title):
     said = ", ".join(
         f"{bias}: {median:.1f}" for bias, median in zip(biases, medians, strict=True) if median is not None
     )
-    return pictures.Picture(drawing, f"{title}. Median in percent by bias: {said}.", data, "gate-bias")
+    caption = f"""{title}. Each dot is a fold, the line their median. The upright axis is logarithmic above one percent.
+    A net that does not train stays at the error of a guess, nine in ten."""
+    return pictures.Picture(drawing, f"{title}. Median in percent by bias: {said}.", data, "gate-bias", caption)
 
 
 def _error_of(summary, seed):

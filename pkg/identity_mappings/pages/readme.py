@@ -8,9 +8,10 @@ import re
 from pathlib import Path
 from textwrap import fill
 
+from .. import grids
 from ..experiments import paper
 from ..experiments.protocols import TIERS
-from ..results import grids, records, tables
+from ..results import records, tables
 from ..results.statistics import summaries, summarise
 from ..results.verdicts import claimed, verdict
 from . import diagrams

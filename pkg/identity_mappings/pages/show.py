@@ -5,19 +5,20 @@ Each function gives an object that Jupyter, Colab and the book render, Markdown 
 
 import io
 import json
+import re
 import statistics
 from pathlib import Path
 
+from .. import grids
 from ..experiments import paper, protocols
-from ..experiments.protocols import TIERS, Reduction
+from ..experiments.protocols import Reduction
 from ..experiments.rows import FAIL_ABOVE
 from ..experiments.runs import place
-from ..nets.counts import parameters
-from ..results import grids, records, tables
+from ..results import records, tables
 from ..results.quantities import ERROR, FINAL_LOSS
 from ..results.statistics import learnt, summaries, summarise
-from ..results.verdicts import NOT_RUN, WORDS, Comparison, claimed, verdict
-from . import figures, notebooks
+from ..results.verdicts import Comparison, claimed, verdict
+from . import figures
 
 
 def _markdown(*parts):
@@ -52,6 +53,13 @@ def result(table, row, tier, reduction=""):
     listed = grids.markdown(("setting", "test error, %", "n", "verdict"), settings) if settings else ""
     warning = f"**Not comparable with the paper's number.** {tables.note(table, tier).removeprefix('Percent. ')}"
     return _markdown(" ".join(lines), listed, "" if tier == "paper" else warning)
+
+
+def verdict_words(row, line):
+    """What a table's Line says of the row, with the baseline called that and not by its id."""
+    if row.baseline is None:
+        return line.verdict
+    return re.sub(rf"\b(than|near) {re.escape(row.baseline)}(?=:)", r"\1 the baseline", line.verdict)
 
 
 def recipe(runs):
@@ -145,8 +153,8 @@ def _not_drawn(missing):
 class Curves:
     """Curves that can be explored on a page, with the same as a still picture for print, and the data as CSV."""
 
-    def __init__(self, summaries, name, title):
-        self.summaries, self.name, self.title = summaries, name, title
+    def __init__(self, summaries, name, title, caption):
+        self.summaries, self.name, self.title, self.caption = summaries, name, title, caption
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         import base64
@@ -161,14 +169,14 @@ class Curves:
         )
         alt = f"{self.title}: training loss and test error by iteration of {self._names()}"
         html = (
-            f'<div class="curves" role="group" aria-label="{alt}">{plot}</div>'
+            f'<figure class="curves-figure"><div class="curves" role="group" aria-label="{alt}">{plot}</div>'
             f'<img class="curves-in-print" alt="{alt}" src="data:image/png;base64,{picture}">'
-            f"<p>{pictures.csv_link(self.name, self.csv(), 'The data as CSV')}</p>"
+            f"{pictures.caption(self.caption, pictures.csv_link(self.name, self.csv()))}</figure>"
         )
         return {"text/html": html, "image/png": picture, "text/plain": alt}
 
     def _names(self):
-        return " and ".join(summary.row.id for summary in self.summaries)
+        return " and ".join(summary.row.plain_name(summary.variant) for summary in self.summaries)
 
     def csv(self):
         """Every point of the curves: table, row, seed, then the columns of a record's curve."""
@@ -186,26 +194,25 @@ class Curves:
 def figure(name):
     """One of the paper's training curves from the records nearest to the paper's; a sentence where there are none."""
     panel = figures.figure(name)
+    paper_sees = f"What the paper sees: {panel.claim[0].lower()}{panel.claim[1:]}"
     drawn = panel.drawn()
-    if drawn:
-        tier, reduction = drawn[0]
-        return Curves(panel.summaries(tier, reduction), f"figure-{name}-{tier}", _caption(panel, tier, reduction))
-    if settings := panel.settings():
-        return _markdown(f"*{panel.title}*. {_not_drawn(figures.sparse(panel.summaries(*settings[0])))}")
-    ids = " and ".join(f"`{id}` of Table {table}" for table, id in panel.rows)
-    return _markdown(f"*{panel.title}*: not run. It needs runs of {ids} in one tier.")
-
-
-def claim(name):
-    """What the paper says of one of its training curves, and what ours say of its rows, by tier and verdict."""
-    panel = figures.figure(name)
-    ours = ""
-    if drawn := panel.drawn():
-        said = [
-            f"`{line.name}` {line.verdict}" for row in panel.compared() for line in tables.row_lines(row, *drawn[0])
-        ]
-        ours = f" Ours, {tables.tier_words(*drawn[0])}, test error: {'; '.join(said)}.{_sampled(panel, *drawn[0])}"
-    return _markdown(f"**{panel.title}.** What the paper sees: {panel.claim[0].lower()}{panel.claim[1:]}{ours}")
+    if not drawn:
+        settings = panel.settings()
+        why = (
+            _not_drawn(figures.sparse(panel.summaries(*settings[0])))
+            if settings
+            else "Not drawn: no tier has runs of both."
+        )
+        return _markdown(f"*{panel.title}*. {paper_sees} {why}")
+    tier, reduction = drawn[0]
+    images = protocols.IMAGES[protocols.recipe(panel.compared()[0].recipe(), tier, reduction).dataset]
+    title = f"{panel.title} ({tables.tier_words(tier, reduction)}: {images})"
+    said = [
+        f"{row.plain_name()}: {verdict_words(row, tables.row_lines(row, tier, reduction)[-1])}"
+        for row in panel.compared()
+    ]
+    caption = f"{title}. {paper_sees} In test error, here: {'; '.join(said)}.{_sampled(panel, tier, reduction)}"
+    return Curves(panel.summaries(tier, reduction), f"figure-{name}-{tier}", title, caption)
 
 
 def _sampled(panel, tier, reduction):
@@ -213,10 +220,6 @@ def _sampled(panel, tier, reduction):
     found = [record for summary in panel.summaries(tier, reduction) for record in summary.records]
     counts = sorted({record["curve_test_images"] for record in found if "curve_test_images" in record})
     return f" Test errors before the last point are of the first {counts[0]:,} test images." if counts else ""
-
-
-def _caption(panel, tier, reduction):
-    return f"{panel.title} ({tables.tier_words(tier, reduction)})"
 
 
 def benches(folder):
@@ -332,33 +335,6 @@ def _median_and_range(values, form):
 # --- of a table, for the book
 
 
-def published(table):
-    """The table as the paper prints it, with the ids by which this companion calls its rows."""
-    rows = paper.rows(table)
-    columns = {
-        "row": lambda row: f"`{row.id}`",
-        "case": lambda row: row.case,
-        "figure": lambda row: row.figure.replace(" ", "\N{NO-BREAK SPACE}"),
-        "on shortcut": lambda row: row.on_shortcut,
-        "on F": lambda row: row.on_residual,
-        "parameters": lambda row: f"{parameters(row.networks['']) / 1e6:.1f} M" if table == 4 else "",
-        "error, %": lambda row: row.published,
-        "remark": lambda row: row.remark,
-    }
-    kept = {name: cell for name, cell in columns.items() if any(str(cell(row)) for row in rows)}
-    failing = any(row.published.fails for row in rows)
-    note = f"*fail* is what the paper prints for a test error above {FAIL_ABOVE:.0f} %." if failing else ""
-    return _markdown(grids.markdown(kept, [[cell(row) for cell in kept.values()] for row in rows]), note)
-
-
-def cited():
-    """The other methods' results that Table 4 quotes."""
-    labels = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
-    return _markdown(
-        grids.markdown(("data", "method", "error, %"), [(labels[c.dataset], c.method, c.error) for c in paper.CITED])
-    )
-
-
 def imagenet():
     """Table 5 as the paper prints it, then what its text adds; none of it was run here."""
     lines = [
@@ -395,50 +371,14 @@ def _choices_of(row):
     return (f"ResNet-{row.network.depth}", row.network.order, row.augmentation, f"tested at {row.crops[1]}")
 
 
-def tier(table, tier):
-    """A table's numbers in a tier, then those of its reduced recipes, with links to the executed notebooks."""
-    rows, parts = paper.rows(table), []
-    if tier == "paper" or any(records.runs_of(row, tier) for row in rows):
-        parts += [tables.markdown(table, tier), tables.note(table, tier), _links(rows, tier, Reduction())]
-    else:
-        parts.append(f"No row of Table {table} has been run in this tier: `not run`.")
-    for reduction in dict.fromkeys(each for row in rows for each in records.reductions(row, tier)):
-        made = [row for row in rows if records.runs_of(row, tier, reduction)]
-        parts += [
-            f"**Reduced to {reduction}.** The other rows at this reduction: `not run`. {tables.note(table, tier)}",
-            tables.markdown(table, tier, reduction, [row.id for row in made]),
-            _links(made, tier, reduction),
-        ]
-    return _markdown(*parts)
+def reading(table, start=""):
+    """How the runs of a table differ from the paper's and what would settle the matter, a paragraph a tier.
 
-
-def orderings(table, start=""):
-    """What the paper says of each row beside its baseline, and what the nearest tier with enough runs says of that.
-
-    start: of the ids of the rows, for a part of a table. A sentence before counts them, a paragraph after says how the
-    runs differ from the paper's, and what would settle the matter.
+    start: of the ids of the rows, for a part of a table.
     """
     claims = [row for row in paper.rows(table) if row.claim and row.id.startswith(start)]
-    settings = {row: tables.nearest(row) for row in claims}
-    said = {row: verdict(claimed(row), *setting) if setting else NOT_RUN for row, setting in settings.items()}
-    lines = [
-        (f"`{row.id}`", _stated(row), tables.tier_words(*settings[row]) if settings[row] else "", said[row])
-        for row in claims
-    ]
-    words = [one.word for one in said.values()]
-    counts = ", ".join(f"{words.count(word)} {word}" for word in WORDS if word in words)
-    summary = f"Of the paper's {len(claims)} orderings: {counts}."
-    readings = [_reading(table, start, *setting) for setting in dict.fromkeys(settings.values()) if setting]
-    return _markdown(summary, grids.markdown(("row", "the paper", "tier", "verdict"), lines), *readings)
-
-
-def _stated(row):
-    """What the paper says of a row, with the numbers that it says so of."""
-    (base,) = paper.rows(row.table, [row.baseline])
-    if row.claim == "fails":
-        return f"fails, where `{base.id}` ends at {base.published} %"
-    relation = "near" if row.claim == "near" else f"{row.claim} than"
-    return f"{relation} `{base.id}`: {row.published} against {base.published} %"
+    nearest = dict.fromkeys(setting for row in claims if (setting := tables.nearest(row)))
+    return _markdown(*(_reading(table, start, *setting) for setting in nearest)) if nearest else None
 
 
 def _reading(table, start, tier, reduction):
@@ -452,10 +392,10 @@ def _reading(table, start, tier, reduction):
     widths = [", ".join(map(str, each.network.widths)) for each in (ours, papers)]
     fitted = ", far from having fitted its training images" if ended > 5 else ""
     return (
-        f"**How to read the {tables.tier_words(tier, reduction)}.** Its runs take the data set `{ours.dataset}` and "
+        f"**How to read the {tables.tier_words(tier, reduction)}.** Its runs take {protocols.IMAGES[ours.dataset]} and "
         f"networks of {ours.network.depth} layers with {widths[0]} channels, for {ours.protocol.iterations:,} "
         f"iterations. The paper's have {widths[1]} channels and {papers.protocol.iterations:,} iterations on "
-        f"`{papers.dataset}`. The baseline `{base.id}` ends at a test error of {found.median:.2f} % and a training "
+        f"{protocols.IMAGES[papers.dataset]}. The baseline ends at a test error of {found.median:.2f} % and a training "
         f"error of {ended:.1f} %{fitted}; the paper's ends at a test error of {base.published} %. Such runs show which "
         "network is easier to train at the start, which is the paper's own argument for both of its claims. They do "
         "not show what a network gains by regularisation once it has fitted its images, nor whether one that trains "
@@ -506,7 +446,7 @@ def convergence():
             numbers = (*(f"{loss:.3f}" for loss in losses), *(f"{error:.2f}" for error in errors))
             higher = verdict(Comparison(3, ours.id, "above", ours.baseline, FINAL_LOSS), tier, reduction)
             lower = verdict(claimed(ours), tier, reduction)
-            name = f"`{ours.id}`, {tables.tier_words(tier, reduction)}"
+            name = f"{ours.case.removesuffix(', full pre-activation')}, {tables.tier_words(tier, reduction)}"
             lines.append((name, *numbers, higher, lower))
     header = (
         *("pair", "loss, original", "loss, pre-activation", "error, %, original", "error, %, pre-activation"),
@@ -538,25 +478,3 @@ def search(name):
 def _settings_run(name):
     """[(tier, reduction)] in which a study has been run; rows that it shares with the tables say nothing of that."""
     return records.settings([row for row in paper.rows(name) if place(row, "")[0] == row])
-
-
-def _links(rows, tier, reduction):
-    """Links, relative to the book's folder, to the rows' executed notebooks."""
-    paths = {row.id: notebooks.executed_path(row.table, row.id, tier, reduction) for row in rows}
-    root = notebooks.EXECUTED.parent
-    links = [f"[{id}]({path.relative_to(root).as_posix()})" for id, path in paths.items() if path.exists()]
-    return "Executed notebooks: " + ", ".join(links) + "." if links else ""
-
-
-def progress():
-    """How many runs each row has in each tier, counted from the records; of a row of several recipes, the fewest."""
-    lines = []
-    for row in (row for table in paper.TABLES for row in paper.rows(table)):
-        counts = [min(each.n for each in summaries(row, tier)) for tier in TIERS]
-        cuts = [f"{tier} at {cut}" for tier in TIERS for cut in records.reductions(row, tier)]
-        cells = [f"n = {n}" if n else "not run" for n in counts]
-        lines.append((f"Table {row.table}", f"`{row.id}`", *cells, "; ".join(cuts)))
-    imagenet = sum(row.network is not None for row in paper.TABLE_5)
-    lines.append(("Table 5", f"{imagenet} networks on ImageNet", *["not run"] * len(TIERS), ""))
-    header = ("", "row", *(f"{tier} tier" for tier in TIERS), "at a reduced recipe")
-    return _markdown(grids.markdown(header, lines))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from . import notebooks
+from .book import rows
 
 BOOK = notebooks.ROOT / "book"
 BUILD = BOOK / "_build"
@@ -19,12 +20,12 @@ FINISHED = KEPT / "finished"
 
 
 def build():
-    """Execute what notebooks and pages have changed and build the site; a warning is an error.
+    """Write the rows' pages, execute the pages that have changed and build the site; a warning is an error.
 
     Sphinx warns of a page only when it reads or writes it. A build that failed or was stopped is therefore not built
     upon, or its warnings would be forgotten: the next one starts anew.
     """
-    notebooks.execute_all()
+    rows.write_all()
     if not FINISHED.exists():
         shutil.rmtree(BUILD, ignore_errors=True)
     _sphinx("html")

@@ -3,12 +3,13 @@
 import statistics
 from dataclasses import dataclass
 
+from .. import grids
 from ..data import SIZES
 from ..experiments import paper
 from ..experiments.protocols import TIERS, Reduction
 from ..experiments.runs import plan
 from ..nets.counts import activation_bytes, count, parameters
-from . import grids, records
+from . import records
 from .statistics import summaries
 
 

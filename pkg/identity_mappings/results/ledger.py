@@ -6,8 +6,9 @@ says what is seen in it.
 
 from functools import lru_cache
 
+from .. import grids
 from ..experiments.protocols import Reduction
-from . import grids, records
+from . import records
 from .claims import CLAIMS
 from .verdicts import together, verdict
 

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from textwrap import fill
 
+from .. import grids
 from ..experiments import paper, studies
 from ..experiments.protocols import TIERS, Reduction
-from . import grids, records
+from . import records
 from .statistics import difference, summaries, summarise
 from .verdicts import NOT_RUN, beside_the_paper, claimed, has_failed, of_baseline, together, verdicts, words
 

@@ -1,0 +1,280 @@
+"""The pages of the paper's tables: each row once with its best evidence, the rest folded, a chart, a line a variant.
+
+All is made from `paper` and the records, so that a new record changes the pages without an edit. Rows are called by the
+paper's words; their ids are in addresses and commands only.
+"""
+
+import re
+
+from ... import grids
+from ...experiments import paper
+from ...experiments.protocols import IMAGES
+from ...nets.counts import parameters
+from .. import pictures
+from ..show import verdict_words
+from . import evidence
+
+NOT_RUN = "not run"
+
+
+def address(row):
+    """A row's page, relative to the book's folder."""
+    return f"rows/table-{row.table}/{row.id}.md"
+
+
+# --- the table of a page
+
+
+def table(number, results=None):
+    """A table's rows with the paper's number, ours in the best tier and the verdict; then the other tiers, folded."""
+    rows = paper.rows(number)
+    found = {row.id: evidence.best(row, results) for row in rows}
+    ran = [each for each in found.values() if each]
+    scales = list(dict.fromkeys(each.scale for each in ran))
+    said = f"Errors in percent. {_of_scales(ran)}" if ran else "Test errors in percent, as the paper prints them."
+    parts = [_table(said, *_main(number, rows, found, len(scales) > 1))]
+    if not ran:
+        parts.append(f"No row of Table {number} has been run here yet.")
+    if folded := _others(rows, found, results):
+        parts.append(folded)
+    return _markdown("\n\n".join(parts))
+
+
+def _of_scales(ran):
+    tiers = {each.scale: sorted({one.images for one in ran if one.scale == each.scale}) for each in ran}
+    where = "; ".join(f"{scale}: {' and '.join(images)}" for scale, images in tiers.items())
+    return (
+        f"Ours is the median of n runs, with mean ± standard deviation in brackets ({where}). Only the paper tier's "
+        "numbers are comparable with the paper's; in the others a row is compared with its baseline. Each number "
+        "leads to its runs."
+    )
+
+
+def _main(number, rows, found, with_tier):
+    """(header, lines) of a table: the columns that have something to say."""
+    lines = []
+    for row in rows:
+        ran = found[row.id]
+        about = {"case": row.name(), "Fig.": row.figure.removeprefix("Fig. "), "the paper": row.published}
+        if number == 4:
+            about = {"case": _without_data(row), "data": IMAGES[row.dataset], "parameters": _millions(row)}
+            about |= {"the paper": row.published}
+        for place, line in enumerate(_summary_first(ran.lines()) if ran else [None]):
+            several = place > 0  # one of the recipes that the row sums up
+            lines.append(
+                (
+                    about
+                    if not several
+                    else {"case": f"&emsp;{_variant(row, line.name.partition('/')[2])}", "Fig.": "", "the paper": ""}
+                )
+                | {"ours": f"[{line.error}]({address(row)})" if line else NOT_RUN, "n": line.n if line else ""}
+                | ({"tier": ran.scale.replace(" tier", "") if ran else ""} if with_tier else {})
+                | {"verdict": verdict_words(row, line) if line else ""}
+            )
+    if number == 4:
+        lines += [
+            {"case": f"{each.method}, quoted", "data": IMAGES[each.dataset], "the paper": f"{each.error:.2f}"}
+            for each in paper.CITED
+        ]
+        lines.sort(key=lambda line: (line["data"] != "CIFAR-10", -float(str(line["the paper"]).split()[0])))
+    if not any(found.values()):
+        lines = [{key: cell for key, cell in line.items() if key not in ("ours", "n", "verdict")} for line in lines]
+    keys = dict.fromkeys(key for line in lines for key in line)
+    columns = [key for key in keys if any(line.get(key) for line in lines)]
+    return columns, [[line.get(column, "") for column in columns] for line in lines]
+
+
+def _summary_first(lines):
+    """The sum of a row's recipes before the recipes themselves."""
+    return [lines[-1], *lines[:-1]]
+
+
+def _variant(row, variant):
+    """One of a row's recipes, by what sets it apart: "init $b_g = -3$"."""
+    return row.name(variant).removeprefix(f"{row.case} ").strip("()")
+
+
+def variant_name(summary):
+    """The same of a Summary."""
+    return _variant(summary.row, summary.variant)
+
+
+def _without_data(row):
+    return row.name().partition(", ")[2]
+
+
+def _millions(row):
+    return f"{parameters(row.networks['']) / 1e6:.1f} M"
+
+
+def _others(rows, found, results):
+    """The numbers of every other tier, one folded table each."""
+    settings = {}
+    for row in rows:
+        for each in evidence.of_table(row, results):
+            if each != found[row.id]:
+                settings.setdefault(each.scale, []).append(each)
+    parts = []
+    for scale, each in settings.items():
+        lines = []
+        for one in each:
+            for line in _summary_first(one.lines())[:1]:
+                lines.append((_on(one), f"[{line.error}]({address(one.row)})", line.n, verdict_words(one.row, line)))
+        images = " and ".join(sorted({one.images for one in each}))
+        caption = f"Test error in percent, {scale}: {images}. Not comparable with the paper's numbers."
+        count = f"{len(each)} row" + "s" * (len(each) > 1)
+        inner = _table(caption, ("case", "ours", "n", "verdict"), lines, fence=":::")
+        parts.append(f"::::{{dropdown}} {scale[0].upper()}{scale[1:]}: {count}\n{inner}\n::::")
+    return "\n\n".join(parts)
+
+
+def _on(one):
+    """A row's name with the images that it was really trained on."""
+    return one.row.name().replace(IMAGES[one.row.dataset] + ",", f"{one.images},")
+
+
+def _table(caption, header, lines, fence=":::"):
+    """A Markdown table with a caption."""
+    return f"{fence}{{table}} {caption}\n:class: results\n\n{grids.markdown(header, lines)}\n{fence}"
+
+
+def _markdown(text):
+    from IPython.display import Markdown
+
+    return Markdown(text)
+
+
+# --- the chart of a page
+
+WORDS = {  # of a verdict: (colour, filled)
+    "seen": pictures.COLOURS[2],
+    "contradicted": pictures.COLOURS[1],
+    "undecided": pictures.COLOURS[0],
+    "untrained": pictures.FAINT,
+    NOT_RUN: pictures.FAINT,
+}
+
+
+def points(number, results=None):
+    """[(row, Evidence, Summary, Verdict, mean, half)] of a table's rows that can be compared with their baseline."""
+    found = []
+    for row in paper.rows(number):
+        ran = evidence.best(row, results) if row.baseline else None
+        for summary, verdict, mean, half in ran.differences() if ran else ():
+            if mean is not None and verdict is not None:
+                found.append((row, ran, summary, verdict, mean, half))
+    return found
+
+
+def papers_difference(row):
+    """The paper's error less its baseline's, in points; None where it prints a failure."""
+    (baseline,) = paper.rows(row.table, [row.baseline])
+    return None if row.published.fails else row.published.error - baseline.published.error
+
+
+def forest(number, results=None):
+    """A Picture: the difference of each row to its baseline with its 95 % interval, and the paper's as a mark."""
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import NullLocator
+
+    found = points(number, results)
+    if not found:
+        return _markdown(f"No row of Table {number} has been run together with its baseline yet: there is no chart.")
+    drawing = pictures.figure(8, 0.9 + 0.34 * len(found) + 0.5)
+    axis = drawing.add_subplot()
+    axis.axvline(0, color=pictures.INK, linewidth=0.9)
+    reach = max(abs(bound) for *_, mean, half in found for bound in (mean - (half or 0), mean + (half or 0)))
+    for height, (row, _, _, verdict, mean, half) in enumerate(found):
+        colour = WORDS[verdict.word]
+        if half is not None:
+            axis.plot([mean - half, mean + half], [height, height], color=colour, linewidth=2.2)
+        axis.plot(mean, height, "o", color=colour, markersize=7, markerfacecolor=colour if half is not None else "none")
+        theirs = papers_difference(row)
+        if theirs is None:
+            axis.annotate("fail", (1.0, height), (2, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+                          va="center", color=pictures.INK, size=8)  # fmt: skip
+        else:
+            reach = max(reach, abs(theirs))
+            axis.plot(theirs, height, "D", color=pictures.INK, markersize=5, markerfacecolor="none")
+    axis.set_yticks(range(len(found)), [_label(row, summary) for row, _, summary, *_ in found])
+    axis.set(ylim=(len(found) - 0.4, -0.6), xlabel="points of test error more than the baseline: left is better")
+    axis.set_xscale("symlog", linthresh=1, linscale=0.6)
+    ticks = [tick for tick in (1, 3, 10, 30, 90) if tick <= 1.3 * reach]
+    left = max((-bound for *_, m, h in found for bound in (m - (h or 0),)), default=0)
+    axis.set_xticks(sorted([-t for t in ticks if t <= 1.3 * max(left, 1)] + [0, *ticks]))
+    axis.xaxis.set_major_formatter("{x:+g}")
+    axis.xaxis.set_minor_locator(NullLocator())
+    pictures.plain(axis)
+    axis.grid(axis="x", color=pictures.FAINT, alpha=0.35, linewidth=0.6)
+    used = dict.fromkeys(verdict.word for *_, verdict, _, _ in found)
+    handles = [Line2D([], [], color=WORDS[word], marker="o", label=word) for word in WORDS if word in used]
+    handles.append(
+        Line2D([], [], color=pictures.INK, marker="D", markerfacecolor="none", linestyle="", label="the paper")
+    )
+    drawing.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    return pictures.Picture(drawing, _in_words(found), _numbers(found), f"table-{number}-differences", _caption(found))
+
+
+def _label(row, summary):
+    words = row.name(summary.variant).replace("constant scaling", "scaling").replace(" and ", ", ")
+    words = re.sub(r" on the shortcut| on F|init ", "", words).replace("full pre-activation", "full pre-act.")
+    return words.replace("this is a plain net", "plain net")
+
+
+def _in_words(found):
+    said = []
+    for row, _, summary, verdict, mean, half in found:
+        about = f"{mean:+.1f}" + (f" ± {half:.1f}" if half is not None else ", one run")
+        said.append(f"{row.plain_name(summary.variant)}: {about} points, {verdict.word}")
+    return f"Differences of test error to the baseline: {'; '.join(said)}."
+
+
+def _caption(found):
+    scales = " and ".join(dict.fromkeys(f"{ran.scale} ({ran.images})" for _, ran, *_ in found))
+    return (
+        f"How far each row lies from its baseline here, {scales}, with the 95 % interval over runs of the same seed; "
+        "an open circle is a single pair of runs and decides nothing. The diamond is the paper's difference at full "
+        "size. What should agree is the side of the line, not the distance."
+    )
+
+
+def _numbers(found):
+    header = ("row", "tier", "pairs", "difference", "half of the 95 % interval", "verdict", "the paper's difference")
+    lines = [
+        (row.plain_name(summary.variant), ran.scale, verdict.n, f"{mean:.3f}", "" if half is None else f"{half:.3f}",
+         verdict.word, papers_difference(row))
+        for row, ran, summary, verdict, mean, half in found
+    ]  # fmt: skip
+    return dict(zip(header, zip(*lines, strict=True), strict=True))
+
+
+# --- a paragraph a variant
+
+MEANS = {
+    "contradicted": "The order is not the paper's in this setting, which is smaller and shorter than the paper's.",
+    "undecided": "These runs are too few, or too alike, to tell; more seeds would.",
+    "untrained": "As the baseline did not learn in this setting, this says nothing of the row.",
+}
+
+
+def seen(number, *ids, results=None):
+    """What was seen of some rows of a table, a Markdown list of their best evidence."""
+    lines = []
+    for row in paper.rows(number, ids):
+        ran = evidence.best(row, results)
+        if ran is None:
+            lines.append(f"- {row.name()}: the paper has {published(row)}; not run here.")
+            continue
+        line = ran.lines()[-1]
+        words = verdict_words(row, line)
+        word = next((word for word in MEANS if f": {word}" in words), "")
+        lines.append(
+            f"- {row.name()}: the paper has {published(row)}; here [{line.error} %]({address(row)}), n = {line.n}, "
+            f"{ran.scale}" + (f"; {words}." if words else ".") + (f" {MEANS[word]}" if word else "")
+        )
+    return _markdown("\n".join(lines))
+
+
+def published(row):
+    """The paper's number as a sentence has it."""
+    return "*fail*" if row.published.fails else f"{row.published} %"

@@ -1,0 +1,164 @@
+"""The tables' pages and the rows' pages, from few records, many and none: words for ids, links to the record."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.protocols import Reduction
+from identity_mappings.experiments.runs import Run, place
+from identity_mappings.pages.book import evidence, rows
+from identity_mappings.pages.book import tables as pages
+from identity_mappings.results import records, tables
+
+IDS = {row.id for table in paper.TABLES for row in paper.rows(table)}
+PLAIN_WORDS = {"original", "plain", "dropout"}  # ids that are the paper's own words as well
+CODED = IDS - PLAIN_WORDS
+
+
+@pytest.fixture
+def ran(tmp_path, outcome):
+    """Writes records of a row: ran(table, id, tier, errors, reduction)."""
+
+    def write(table, id, tier, errors, reduction=Reduction()):
+        (row,) = paper.rows(table, [id])
+        for variant in row.networks:
+            for seed, error in enumerate(errors):
+                made = outcome(error) | {
+                    "device": "a CPU", "threads": 1, "wall_seconds": 100.0, "device_seconds": 90.0,
+                    "versions": {"torch": "2.6.0"},
+                }  # fmt: skip
+                made["curve"] = {key: [value[0]] * 20 for key, value in made["curve"].items()}
+                made["curve"]["iteration"] = list(range(1, 21))
+                made["curve"]["train_loss"] = [1.0] * 20
+                records.write(Run(*place(row, variant), tier, seed, reduction), made, tmp_path)
+
+    write.results = tmp_path
+    return write
+
+
+@pytest.fixture
+def three_seeds(ran):
+    ran(1, "original", "pocket", (50.0, 51.0, 52.0))
+    ran(1, "conv-1x1", "pocket", (60.0, 61.5, 62.0))
+    ran(1, "exclusive-gating-0-to-5", "pocket", (80.0, 80.0, 80.0))
+    ran(1, "original", "smoke", (4.0,))
+    return ran.results
+
+
+@pytest.mark.parametrize("table", paper.TABLES)
+def test_a_table_without_a_record(table, tmp_path):
+    text = pages.table(table, tmp_path).data
+    assert f"No row of Table {table} has been run here yet." in text and "not run" not in text
+    assert all(row.name().split(", ")[-1] in text for row in paper.rows(table))
+    chart = getattr(pages.forest(table, tmp_path), "data", "")
+    assert "no chart" in chart
+
+
+def test_a_number_links_to_the_page_that_holds_its_record(three_seeds):
+    text = pages.table(1, three_seeds).data
+    links = re.findall(r"\[([^\]]*)\]\((rows/[^)]*)\)", text)
+    assert {address for _, address in links} == {
+        f"rows/table-1/{id}.md" for id in ("original", "conv-1x1", "exclusive-gating-0-to-5")
+    }
+    rows.write_all(three_seeds / "book" / "rows", three_seeds)
+    for number, address in links:
+        page = (three_seeds / "book" / address).read_text()
+        assert number in page or "each" in number
+        found = re.findall(r"\{download\}`JSON <(.*?)>`", page)
+        assert found and all((three_seeds / "book" / address).parent.joinpath(path).exists() for path in found)
+
+
+def test_no_cell_of_words_is_a_rows_id(three_seeds):
+    text = re.sub(r"\]\([^)]*\)", "]", pages.table(1, three_seeds).data)
+    words = set(re.findall(r"[\w.-]+", text))
+    assert words & CODED == set()
+
+
+def test_the_best_tier_stands_in_the_table_and_the_rest_is_folded(three_seeds):
+    main, folded = pages.table(1, three_seeds).data.split("::::{dropdown}")
+    assert "51.00 (51.00 ± 1.00)" in main and "4.00" not in main
+    assert "Smoke tier: 1 row" in folded and "digits" in folded and "[4.00]" in folded
+
+
+def test_enough_runs_go_before_fewer_of_a_larger_tier(three_seeds, ran):
+    (row,) = paper.rows(1, ["original"])
+    ran(1, "original", "quick", (9.0, 9.2))
+    assert [each.tier for each in evidence.of_row(row, three_seeds)] == ["pocket", "quick", "smoke"]
+    ran(1, "original", "quick", (9.0, 9.2, 9.1))
+    assert evidence.best(row, three_seeds).tier == "quick"
+
+
+def test_another_depth_does_not_stand_for_the_row(ran):
+    ran(1, "original", "quick", (14.0, 14.1, 14.2), Reduction(depth=20))
+    (row,) = paper.rows(1, ["original"])
+    assert evidence.best(row, ran.results) is None
+    text = pages.table(1, ran.results).data
+    assert "14.10" not in text.split("::::{dropdown}")[0] and "14.10" in text
+
+
+def test_the_readme_and_the_tables_page_take_the_same_tier(three_seeds):
+    for row in paper.rows(1):
+        best = evidence.best(row, three_seeds)
+        if row.baseline and best:
+            assert (best.tier, best.reduction) == tables.nearest(row, three_seeds)
+
+
+def test_a_row_of_several_recipes_has_a_line_for_each(three_seeds):
+    text = pages.table(1, three_seeds).data
+    lines = [line for line in text.splitlines() if "&emsp;" in line]
+    assert [re.search(r"b_g = (-?\d)", line)[1] for line in lines] == ["0", "-1", "-2", "-3", "-4", "-5"]
+
+
+def test_the_chart_shows_what_the_verdicts_say(three_seeds):
+    found = {row.id: (verdict, mean, half) for row, _, _, verdict, mean, half in pages.points(1, three_seeds)}
+    verdict, mean, half = found["conv-1x1"]
+    assert verdict.word == "seen" and mean == pytest.approx(10.1667, abs=1e-3) and mean - half > 0
+    picture = pages.forest(1, three_seeds)
+    assert picture.data["the paper's difference"][picture.data["row"].index("1x1 conv shortcut")] == pytest.approx(5.61)
+    assert "seen" in picture.alt and picture.words.endswith(".")
+
+
+def test_a_new_record_changes_the_pages(three_seeds, ran):
+    folder = three_seeds / "book" / "rows"
+    rows.write_all(folder, three_seeds)
+    page, other = folder / "table-1" / "dropout.md", folder / "table-1" / "plain.md"
+    assert "Not run yet" in page.read_text()
+    before = other.stat().st_mtime_ns
+    ran(1, "dropout", "pocket", (70.0, 71.0, 72.0))
+    rows.write_all(folder, three_seeds)
+    assert "71.00 (71.00 ± 1.00)" in page.read_text() and "dropout shortcut" in pages.table(1, three_seeds).data
+    assert other.stat().st_mtime_ns == before  # as it was: not written, so not read again
+
+
+def test_pages_are_not_made_again_where_nothing_changed(three_seeds, monkeypatch):
+    folder = three_seeds / "book" / "rows"
+    rows.write_all(folder, three_seeds)
+    monkeypatch.setattr(rows, "page", lambda *_: pytest.fail("made again"))
+    rows.write_all(folder, three_seeds)
+
+
+def test_a_page_of_no_row_goes(three_seeds):
+    folder = three_seeds / "book" / "rows"
+    (folder / "table-1").mkdir(parents=True)
+    (folder / "table-1" / "gone.md").write_text("# Gone")
+    rows.write_all(folder, three_seeds)
+    assert not (folder / "table-1" / "gone.md").exists()
+    assert len(list(folder.rglob("*.md"))) == sum(map(len, paper.TABLES.values()))
+
+
+def test_a_rows_page_gives_the_command_that_made_its_runs(ran):
+    ran(1, "conv-1x1", "quick", (60.0, 61.0), Reduction(depth=20, iterations=400))
+    (row,) = paper.rows(1, ["conv-1x1"])
+    text = rows.page(row, Path(ran.results / "rows" / "table-1"), ran.results)
+    assert (
+        "invoke reproduce --table 1 --row conv-1x1 --tier quick --depth 20 --iterations 400 --seeds 2 "
+        "--precision fp32 --device cpu"
+    ) in text
+
+
+@pytest.mark.parametrize("row", [row for table in paper.TABLES for row in paper.rows(table)], ids=lambda row: row.id)
+def test_a_title_is_in_the_papers_words(row, tmp_path):
+    title = rows.page(row, tmp_path, tmp_path).split("\n# ", 1)[1].splitlines()[0]
+    assert not set(re.findall(r"[\w.-]+", title)) & CODED and "not run" not in title.lower()
