@@ -107,7 +107,7 @@ def at(state, iteration):
 def rate_used(state, iteration):
     """The rate that the optimiser was given in the step of that iteration."""
     used, sgd = [], state.on_device.sgd
-    sgd.step = lambda gradients, rate: (used.append(rate.item()), type(sgd).step(sgd, gradients, rate))
+    sgd.step = lambda gradients, rate, scale: used.append(rate.item()) or type(sgd).step(sgd, gradients, rate, scale)
     at(state, iteration)
     state.step()
     return used[0]

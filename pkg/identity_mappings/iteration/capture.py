@@ -6,57 +6,95 @@ iteration. Each recording has a memory pool of its own, so that several runs may
 
 import gc
 from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from ..nets.shortcuts import Dropout
 from ..nets.units import ResidualUnit
+from .check import Snapshot, checked
 
+COMPILED, RECORDED, PLAIN = WAYS = ("compiled and recorded", "recorded", "step by step")  # the fastest first
 WARM_UP = 3  # iterations before recording, in which libraries choose algorithms and reserve what they need
 REGIONS = 64  # compiled variants of a unit's forward that a process may hold: a handful for each kind of network
 
 
-def faster(step, say):
-    """The callable that takes the step's iterations the fastest way its device and network allow; same numbers a run.
+@dataclass(frozen=True)
+class Way:
+    """How iterations are taken: `take()` takes one. name: of WAYS; agreement: what the self-check found, or None."""
+
+    take: Any
+    name: str = PLAIN
+    agreement: dict | None = None
+
+
+def faster(step, say, begin=COMPILED):
+    """The `Way` that takes the step's iterations the fastest way that its device and network allow.
 
     On a CPU the step itself. On CUDA its recording, of compiled units; where that fails, of units as they are; where
-    that fails, or the network draws random numbers, the step itself. say(line): told why less than the best is done.
+    that fails, the step itself. A way fails that raises, and one that does not agree with the plain step (`checked`);
+    the state is then as it was. Units that draw random numbers are not compiled: the compiler draws others.
+    begin: the first of WAYS to try. say(line): told why less than the best is done.
     Call it on the stream that the run trains on, with no other recording under way.
     """
     if step.device.type != "cuda":
-        return step
-    if any(isinstance(module, Dropout) for module in step.network.modules()):
-        say("dropout draws anew each iteration from a stream that a CUDA graph would freeze: training step by step")
-        return step
-    for compiled in (True, False):
-        compile_units(step.network, compiled)
+        return Way(step)
+    draws = any(isinstance(module, Dropout) for module in step.network.modules())
+    for name in WAYS[max(WAYS.index(begin), draws) : -1]:
         try:
-            return Recorded(step)
+            return recorded(step, name)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:  # of the compiler, of the capture
+        except Exception as error:  # of the compiler, of the capture, of the check
+            compile_units(step.network, compiled=False)
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            way = "recording it uncompiled" if compiled else "training step by step"
-            say(f"the step could not be {'compiled and ' if compiled else ''}recorded ({reason}): {way}")
-    return step
+            say(f"the step could not be {name} ({reason}): {WAYS[WAYS.index(name) + 1]}")
+    return Way(step)
+
+
+def recorded(step, name):
+    """The checked `Way` of that name, COMPILED or RECORDED."""
+    compile_units(step.network, name == COMPILED)
+    take = Recorded(step)
+    return Way(take, name, checked(step, take, lambda: uncompiled(step.device)))
 
 
 def compile_units(network, compiled=True, **options):
     """Have each Residual Unit compiled by itself, or no longer.
 
     Units of one shape share one compiled graph, as long as nothing about a unit but its tensors tells it from others:
-    the time to compile is that of the handful of kinds of units, whatever the depth. `options`: torch.compile's.
+    the time to compile is that of the handful of kinds of units, whatever the depth. `options`: torch.compile's; by
+    default Inductor with `inductor_options`. A kind beyond REGIONS raises where it is first called.
     """
     if compiled:
-        limit = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
-        setattr(torch._dynamo.config, limit, max(REGIONS, getattr(torch._dynamo.config, limit)))
+        _configure("recompile_limit", "cache_size_limit", REGIONS)
+        # else all kinds beyond the limit run as they are, unannounced
+        _configure("fail_on_recompile_limit_hit", "fail_on_cache_limit_hit", True)
+        options = options or {"options": inductor_options()}
     for module in network.modules():
         if isinstance(module, ResidualUnit):
             if compiled:
                 nn.Module.compile(module, dynamic=False, **options)
             else:
                 module._compiled_call_impl = None
+
+
+def _configure(name, earlier, least):
+    """Raise a setting of Dynamo to `least`, by the name that this torch has for it, or an earlier one had."""
+    name, config = name if hasattr(torch._dynamo.config, name) else earlier, torch._dynamo.config
+    setattr(config, name, max(least, getattr(config, name)))
+
+
+def inductor_options():
+    """Inductor's options for a unit, those that this torch has.
+
+    Small kernels side by side in one launch, none of them chosen by a timing; and no reduction split into more
+    kernels, for `norm.Grouped` splits its own.
+    """
+    wanted = {"combo_kernels": True, "combo_kernels_autotune": 0, "split_reductions": False}
+    return {name: value for name, value in wanted.items() if name in torch._inductor.list_options()}
 
 
 def uncompiled(device):
@@ -67,27 +105,23 @@ def uncompiled(device):
 class Recorded:
     """The CUDA graph of one call of a step, made on the current stream; calling it takes an iteration there.
 
-    Making it leaves the state of the run as it was. Raises RuntimeError where the step cannot be recorded.
+    Making it leaves the state of the run, and the random stream, as they were. What a replay draws it draws from the
+    device's default stream, which moves on as in a plain step. Raises RuntimeError where the step cannot be recorded.
     """
 
     def __init__(self, step):
-        self.step, self.graph = step, torch.cuda.CUDAGraph()  # a pool of its own
-        stream = torch.cuda.current_stream()
-        before = {name: tensor.clone() for name, tensor in step.tensors().items()}
+        self.graph = torch.cuda.CUDAGraph()  # a pool of its own
+        stream, before = torch.cuda.current_stream(), Snapshot(step)
         try:
             for _ in range(WARM_UP):
                 step()
-                self._restore(before)
+                before.restore()
             stream.synchronize()
             gc.collect()
             with torch.cuda.graph(self.graph, stream=stream):
                 step()
         finally:
-            self._restore(before)
-
-    def _restore(self, before):
-        for name, tensor in self.step.tensors().items():
-            tensor.copy_(before[name])
+            before.restore()
 
     def __call__(self):
         self.graph.replay()

@@ -25,10 +25,11 @@ from .. import data
 from ..data import SIZES
 from ..errors import Interrupted, UsageError
 from ..experiments.runs import results_dir
+from ..iteration import memory
 from ..results import records
-from ..training import checkpoint, memory, train
+from ..training import checkpoint, train
 from ..training.loop import How, nothing
-from ..training.many import AT_ONCE, how_far
+from ..training.many import how_far
 
 LEAVE = (
     15.0  # seconds before the end of a budget at which workers are asked to stop: a step, a checkpoint, the way home
@@ -232,7 +233,7 @@ def share_of_gpu(run, precision, available, most):
 
 def _gpu():
     """(free bytes, runs at once) of the GPU that this task has."""
-    return memory.free("cuda"), AT_ONCE
+    return memory.free("cuda"), memory.side_by_side("cuda")
 
 
 def source_digest():

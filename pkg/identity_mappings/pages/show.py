@@ -290,9 +290,11 @@ def aims(folder):
 
 def precisions(folder):
     """Rows of Table 2 by the precision that they were trained in, from records in a folder for each."""
-    from ..training.step import PRECISIONS
+    from ..iteration.step import PRECISIONS
 
-    return _side_by_side(folder, PRECISIONS, (("bf16", "fp32"), ("bf16-skip-fp32", "bf16")))
+    pairs = (("bf16", "fp32"), ("bf16-skip-fp32", "bf16"))
+    compared = [name for name in PRECISIONS if any(name in pair for pair in pairs)]
+    return _side_by_side(folder, compared, pairs)
 
 
 def layouts(folder):
