@@ -54,7 +54,7 @@ def test_a_figure_is_drawn_from_curves_with_enough_points(folder, outcome):
         assert figure.drawn() == []
         text = show.figure("6-left").data
         assert text.endswith(
-            "Not drawn: a curve needs 20 points, and the records have fewer: `110-original` (17 points). "
+            "Not drawn: a curve needs 20 points, and the records have fewer: ResNet-110, original (17 points). "
             "Train them anew."
         )
         assert show.curves(2, "110-original", "quick").data in text
