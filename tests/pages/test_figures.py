@@ -8,8 +8,9 @@ import pytest
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import Run, place
-from identity_mappings.pages import figures, show
+from identity_mappings.pages import figures, plots, show
 from identity_mappings.results import records
+from identity_mappings.results.statistics import summarise
 
 
 @pytest.mark.parametrize("figure", figures.FIGURES.values(), ids=lambda figure: figure.name)
@@ -80,3 +81,11 @@ def test_a_page_gets_a_plot_a_picture_and_the_data(folder, outcome):
     assert [float(line["test_error"]) for line in ours] == curve["test_error"]
     assert [int(line["iteration"]) for line in ours] == curve["iteration"]
     assert any(line["test_error"] == "" for line in lines if line["row"] == "conv-1x1")
+
+
+@pytest.mark.parametrize(("end", "top"), [(5.0, 20), (20.0, 30), (48.8, 100), (None, 20)])
+def test_the_error_axis_is_cut_for_runs_that_end_low_only(folder, outcome, end, top):
+    write(outcome(end, "finished" if end else "diverged"), 1, "original", "pocket")
+    (row,) = paper.rows(1, ["original"])
+    figure = plots.curves([summarise(row, "pocket")])
+    assert figure.axes[1].get_ylim() == (0, top)
