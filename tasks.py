@@ -1,6 +1,7 @@
 """The commands of the companion: `invoke --list` names them, `invoke --help reproduce` explains one.
 
 invoke reproduce --table 3     train what has no record, execute the rows' notebooks, print the table
+invoke doctor                  what this machine has, what of it works, and what to begin with
 invoke status                  what has been run, and what is next
 invoke book                    the site
 """
@@ -72,7 +73,7 @@ def seconds_of(text):
         "tier": TIER,
         "seeds": "runs of each row, with seeds 0, 1, ...; default: 1, a study's own; the paper's medians are of 5",
         "device": "auto, cpu or cuda",
-        "precision": "fp32, bf16 (autocast), or bf16-skip-fp32 (its signal along the shortcuts in float32)",
+        "precision": "fp32, bf16 (autocast), bf16-skip-fp32 (its signal along the shortcuts in float32), or fp16",
         "depth": "train at a smaller depth than the row's, recorded as such (not in the paper tier)",
         "iterations": "train for fewer iterations than the tier's, recorded as such (not in the paper tier)",
         "width": "train with fewer channels in the first stage, recorded as such (not in the paper tier)",
@@ -109,9 +110,9 @@ def reproduce(
         from identity_mappings import commands
         from identity_mappings.errors import choose
         from identity_mappings.experiments import paper
+        from identity_mappings.iteration.step import PRECISIONS
         from identity_mappings.pages import notebooks
         from identity_mappings.results import tables
-        from identity_mappings.training.step import PRECISIONS
 
         choose(precision, PRECISIONS, "precision")
         cut = Reduction(number(depth, "depth"), number(iterations, "iterations"), number(width, "width"))
@@ -129,6 +130,18 @@ def reproduce(
             notebooks.execute(int(table), row, chosen_tier, sorted({run.seed for run in runs}), reduction)
         print(tables.text(paper.named(table), chosen_tier, reduction, row))
         commands.raise_refused(outcomes)
+
+    run(action)
+
+
+@task(help={"device": "auto, cpu or cuda", "json": "print it as JSON"})
+def doctor(_, device="auto", json=False):
+    """Say what this machine has, what of it works, and what to begin with; half a minute."""
+
+    def action():
+        from identity_mappings import commands
+
+        commands.doctor(device, json)
 
     run(action)
 

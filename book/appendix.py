@@ -65,14 +65,14 @@ CIFAR = (
         "appendix",
         "Weight decay is 0.0001.",
         ("experiments/protocols.py", "weight_decay: float = 1e-4"),
-        ("training/test_sgd.py", "test_what_decays"),
+        ("iteration/test_sgd.py", "test_what_decays"),
         f"{trap(9, 'weight decay')}, {LEFT_OPEN}",
     ),
     Statement(
         "appendix",
         "Momentum is 0.9.",
         ("experiments/protocols.py", "momentum: float = 0.9"),
-        ("training/test_sgd.py", "test_velocity_across_changes_of_rate"),
+        ("iteration/test_sgd.py", "test_velocity_across_changes_of_rate"),
         f"{trap(16, 'whose momentum')}, {LEFT_OPEN}",
     ),
     Statement(

@@ -67,7 +67,8 @@ def put(outcome, tmp_path):
             made = outcome(error, "finished" if error is not None else "diverged")
             if losses:
                 iterations = run.recipe.protocol.iterations
-                made["curve"] = made["curve"] | {
+                whole = {column: values * len(losses) for column, values in made["curve"].items()}
+                made["curve"] = whole | {
                     "iteration": [iterations // 20, iterations // 10, iterations // 2, iterations],
                     "train_loss": [loss + seed / 100 for loss in losses],
                 }
@@ -107,7 +108,7 @@ def at(state, iteration):
 def rate_used(state, iteration):
     """The rate that the optimiser was given in the step of that iteration."""
     used, sgd = [], state.on_device.sgd
-    sgd.step = lambda gradients, rate: (used.append(rate.item()), type(sgd).step(sgd, gradients, rate))
+    sgd.step = lambda gradients, rate, scale: used.append(rate.item()) or type(sgd).step(sgd, gradients, rate, scale)
     at(state, iteration)
     state.step()
     return used[0]

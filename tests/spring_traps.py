@@ -38,7 +38,7 @@ NETWORKS, UNITS, ORDERS, SHORTCUTS, NORM = (
     f"nets/{name}.py" for name in ("networks", "units", "orders", "shortcuts", "norm")
 )
 PROTOCOLS, PAPER = "experiments/protocols.py", "experiments/paper.py"
-BATCHES, SGD, STEP, LOOP = "data/batches.py", "training/sgd.py", "training/step.py", "training/loop.py"
+BATCHES, SGD, STEP, LOOP = "data/batches.py", "iteration/sgd.py", "iteration/step.py", "training/loop.py"
 VERDICTS = "results/verdicts.py"
 
 MUTATIONS = (
@@ -161,7 +161,7 @@ MUTATIONS = (
         (
             (BATCHES, "n, device = len(images),", "n, device = len(images) // protocol.batch * protocol.batch,"),
             (BATCHES, "n, first = len(self.images),", "n, first = self._ring.shape[1] // len(self._epochs),"),
-            (BATCHES, "self.tables(epoch).to(", "self.tables(epoch)[:, :n].to("),
+            (BATCHES, "tables = self.tables(epoch)", "tables = self.tables(epoch)[:, :n]"),
         ),
     ),
     once(

@@ -17,13 +17,13 @@ from identity_mappings.data import Dataset
 from identity_mappings.data.batches import Batches, Images
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import CIFAR
+from identity_mappings.iteration.sgd import SGD
 from identity_mappings.nets.norm import BatchNorm2d
 from identity_mappings.nets.shortcuts import Gate
 from identity_mappings.results.statistics import Summary
 from identity_mappings.results.verdicts import beside_the_paper
 from identity_mappings.training import state as training_state
 from identity_mappings.training import train
-from identity_mappings.training.sgd import SGD
 
 PRE = "full pre-activation"
 

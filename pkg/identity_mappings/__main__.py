@@ -6,6 +6,7 @@ python -m identity_mappings watch --table 3 --row cifar10-164-original
 python -m identity_mappings status --next 5
 python -m identity_mappings contribute --name "as you wish to be named"
 python -m identity_mappings receive contribution.jsonl
+python -m identity_mappings doctor
 python -m identity_mappings table --table 3 --tier quick
 python -m identity_mappings data --dataset cifar10
 python -m identity_mappings bench --depth 110 --json bench.json
@@ -33,7 +34,7 @@ def parser():
     kinds = top.add_subparsers(
         dest="command",
         required=True,
-        metavar="train | evaluate | watch | status | table | data | contribute | receive | bench",
+        metavar="train | evaluate | watch | doctor | status | table | data | contribute | receive | bench",
     )
 
     def command(name, help):
@@ -58,7 +59,9 @@ def parser():
         )
         recipe(made)
         made.add_argument("--device", default="auto", help="auto, cpu or cuda")
-        made.add_argument("--precision", default="fp32", help="fp32, bf16 (autocast) or bf16-skip-fp32")
+        made.add_argument(
+            "--precision", default="fp32", help="fp32, bf16 (autocast), bf16-skip-fp32, or fp16 for GPUs without bf16"
+        )
 
     train = command("train", "Train the runs of a table's rows that have no record yet.")
     runs(train)
@@ -84,6 +87,9 @@ def parser():
     watch = command("watch", "Train runs once more and keep what their Residual Units do on the way (section 4.2).")
     runs(watch)
     watch.add_argument("--budget", help=BUDGET)
+    doctor = command("doctor", "Say what this machine has, what of it works, and what to begin with; half a minute.")
+    doctor.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    doctor.add_argument("--json", action="store_true", help="print it as JSON")
     status = command("status", "Show how many runs each row has, per tier, and what is next.")
     status.add_argument("--table", help="only this table")
     status.add_argument(

@@ -11,17 +11,18 @@ import filelock
 from . import data as datasets
 from . import grids
 from .data import cifar
+from .environment import half
 from .errors import UsageError, choose
 from .experiments import paper, runs, studies
 from .experiments.protocols import TIERS, Reduction
 from .hardware import be_exact, device_name, resolve_device
+from .iteration.step import PRECISIONS
 from .machines import cluster as clusters
 from .machines import contributions, queue
 from .progress import duration, listener
 from .results import costs, records, tables
 from .training import budget as budgets
 from .training import loop, train_all
-from .training.step import PRECISIONS
 from .weights import evaluation, foreign
 from .weights import files as weights_files
 from .weights.reading import sha256
@@ -235,12 +236,23 @@ def bench(
     """Measure images per second against a common training loop; print the table, and write it to the file `json`."""
     from .machines import bench as measuring  # no other command needs it
 
-    chosen = tuple(depth) or (20, 110), tuple(runs), tuple(precision) or ("fp32", "bf16")
+    device = resolve_device(device)
+    chosen = tuple(depth) or (20, 110), tuple(runs), tuple(precision) or ("fp32", half(device))
     if json is not None:
         measuring.check_writable(json)
-    outcome = measuring.bench(*chosen, seconds, repeats, batch, size, width, resolve_device(device))
+    outcome = measuring.bench(*chosen, seconds, repeats, batch, size, width, device)
     if json is not None:
         measuring.write(json, outcome)
+
+
+def doctor(device="auto", json=False):
+    """Say what this machine has, what of it works, and what to begin with. Raises UsageError if nothing can train."""
+    from .machines import doctor as examining  # no other command needs it
+
+    found, trouble = examining.examine(resolve_device(device))
+    print(examining.as_json(found, trouble) if json else examining.text(found))
+    if trouble:
+        raise UsageError(f"doctor: {trouble}")
 
 
 def left(planned_runs, device, precision):

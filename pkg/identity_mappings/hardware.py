@@ -5,6 +5,7 @@ import platform
 
 import torch
 
+from . import environment
 from .errors import UsageError, choose
 
 
@@ -28,6 +29,7 @@ def device_name(device):
 def resolve_device(device):
     """ "cpu" or "cuda" for "auto", "cpu" or "cuda". Raises UsageError for a CUDA device that is not there."""
     choose(device, ("auto", "cpu", "cuda"), "device")
+    environment.prepare()
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise UsageError("device cuda needs a CUDA device that torch can use; got none: use --device cpu")
@@ -35,14 +37,9 @@ def resolve_device(device):
 
 
 def be_exact(device):
-    """fp32 means fp32: no TF32 in convolutions or matrix products, and no algorithm chosen by a timing.
-
-    On CUDA also what runs beside each other need, to be set before the device is first used: a workspace of cuBLAS
-    that does not depend on the other streams, and as many queues to the device as there are streams.
-    """
+    """fp32 means fp32: no TF32 in convolutions or matrix products, and no algorithm chosen by a timing."""
     if device != "cpu":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
+        environment.prepare()
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.benchmark = False

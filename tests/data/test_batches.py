@@ -111,6 +111,16 @@ def test_an_epoch_is_a_permutation_and_batches_span_epochs(dataset):
     assert len({tuple(epoch) for epoch in epochs}) == 5
 
 
+def test_an_epochs_tables_are_brought_half_an_epoch_ahead(dataset):
+    """Of 12 images in batches of 3: the third batch of an epoch brings those of the next, and none is made twice."""
+    batches, made, known = stream(dataset, batch=3), [], []
+    real, batches.tables = batches.tables, lambda epoch: made.append(epoch) or real(epoch)
+    for iteration in range(7):
+        batches.bring(iteration)
+        known.append(len(made))
+    assert made == [0, 1, 2] and known == [1, 1, 2, 2, 2, 2, 3]
+
+
 def test_a_batch_larger_than_the_data(dataset):
     drawn = draws(stream(dataset, batch=30), 1)[0]
     assert np.bincount(drawn).max() <= 4 and len(drawn) == 30

@@ -49,9 +49,17 @@ def test_the_table_gives_median_and_range():
     assert cells[:6] == ["ResNet-8, 4 channels, 8 x 8", "ours, bf16, R = 2", "400", "100-600", "3.00", "2.00-4.00"]
 
 
+def test_an_epoch_has_its_evaluation():
+    """Of two runs that take turns: 50,000 images at the median of 400 a second, and half of ten seconds."""
+    results = bench.summarise(CASE, NAMES, ROUNDS, MEASURED, [None, 3.0, 10.0])
+    assert [result["epoch_seconds"] for result in results] == [None, 50_000 / 150 + 3, 50_000 / 400 + 5]
+    assert bench.table(results).splitlines()[3].split()[-1] == "130.0"
+
+
 def test_both_trainers_train_the_same_network():
     theirs, mine = bench.Baseline(CASE, "cpu"), bench.Ours(CASE, "cpu", "fp32")
     (_, step, _), begin = mine.runs[0], mine.runs[0][1].sgd.weights.clone()
+    assert mine.evaluation() > 0 and step.network.training
     before = [parameter.clone() for parameter in theirs.network.parameters()]
     for iterate in (theirs, mine, mine):
         iterate()
@@ -99,7 +107,7 @@ def test_a_missing_folder_for_the_results_is_made(tmp_path, monkeypatch):
         ({"batch": 6000}, "batch must be a whole number from 1 to 5,000; got 6000"),
         ({"depths": [60_002]}, "depth must be a whole number from 1 to 2,000; got 60002"),
         ({"width": 1, "size": 4096, "batch": 1}, "ResNet-20, 1 channels, 4096 x 4096 .* needs about"),
-        ({"precisions": ["fp16"]}, "precision must be one of: .*got 'fp16'"),
+        ({"precisions": ["fp8"]}, "precision must be one of: .*got 'fp8'"),
         ({"depths": [1001]}, "ResNet-1001, 32 x 32 in batches of 128 needs about 37 GiB .* 8 GiB are free: choose"),
     ],
 )

@@ -17,10 +17,10 @@ from identity_mappings.data import Dataset
 from identity_mappings.data.batches import Batches, Images
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import CIFAR, RELEASED
+from identity_mappings.iteration.sgd import SGD
 from identity_mappings.nets.networks import cifar_spec, imagenet_spec
 from identity_mappings.nets.norm import BatchNorm2d
 from identity_mappings.training import state as training_state
-from identity_mappings.training.sgd import SGD
 
 RATES = {0: 0.01, 399: 0.01, 400: 0.1, 31_999: 0.1, 32_000: 0.01, 47_999: 0.01, 48_000: 0.001, 63_999: 0.001}
 

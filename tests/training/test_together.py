@@ -12,9 +12,10 @@ from conftest import small_run
 
 from identity_mappings import UsageError
 from identity_mappings.experiments.protocols import CIFAR, Recipe
+from identity_mappings.iteration import memory
 from identity_mappings.nets.networks import cifar_spec
 from identity_mappings.results import records
-from identity_mappings.training import checkpoint, loop, many, memory, train
+from identity_mappings.training import checkpoint, loop, many, train
 from identity_mappings.training.loop import How
 
 

@@ -200,8 +200,8 @@ def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path):
 
 
 def test_unknown_precision(run, tmp_path):
-    with pytest.raises(UsageError, match="precision must be one of: .*got 'fp16'"):
-        train(run, precision="fp16", results=tmp_path)
+    with pytest.raises(UsageError, match="precision must be one of: .*got 'fp8'"):
+        train(run, precision="fp8", results=tmp_path)
 
 
 @pytest.mark.parametrize("layout", [1, 2])

@@ -78,7 +78,8 @@ class Batches:
     def __init__(self, images, protocol, seed):
         self.images, self.protocol, self.seed = images, protocol, seed
         n, device = len(images), images.labels.device
-        self._epochs = [None] * ((protocol.batch - 1) // n + 2)  # as many as a batch can touch, by place in the ring
+        # as many as a batch can touch, and one that is brought ahead, by place in the ring
+        self._epochs = [None] * ((protocol.batch - 1) // n + 3)
         self._ring = torch.zeros(4, len(self._epochs) * n, dtype=torch.int64, device=device)
         self._within = torch.arange(protocol.batch, device=device)
 
@@ -91,12 +92,19 @@ class Batches:
         return torch.from_numpy(np.stack([order, down, right, flip]).astype(np.int64))
 
     def bring(self, iteration):
-        """Have the tables of that iteration, counted from 0, in the ring: the host's part, a copy once an epoch."""
+        """Have the tables of that iteration, counted from 0, in the ring: the host's part, a copy once an epoch.
+
+        An epoch's tables are brought half an epoch ahead, while a CUDA device has work, and copied without a wait.
+        """
         n, first = len(self.images), iteration * self.protocol.batch
-        for epoch in range(first // n, (first + self.protocol.batch - 1) // n + 1):
+        last = first + self.protocol.batch - 1
+        for epoch in range(first // n, (last + n // 2) // n + 1):
             place = epoch % len(self._epochs)
             if self._epochs[place] != epoch:
-                self._ring[:, place * n : (place + 1) * n] = self.tables(epoch).to(self._ring.device)
+                tables = self.tables(epoch)
+                if self._ring.is_cuda:
+                    tables = tables.pin_memory()
+                self._ring[:, place * n : (place + 1) * n].copy_(tables, non_blocking=True)
                 self._epochs[place] = epoch
 
     def draws(self, counter):

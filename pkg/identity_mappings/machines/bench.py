@@ -22,19 +22,20 @@ import numpy as np
 import torch
 import torchvision
 
-from .. import grids
+from .. import environment, grids
 from ..data import Dataset
 from ..data.batches import Images
 from ..errors import UsageError, choose, whole
 from ..experiments.protocols import CIFAR
 from ..hardware import be_exact, device_name
 from ..hardware import cores as cores_of
+from ..iteration import memory
+from ..iteration.capture import faster, uncompiled
+from ..iteration.step import PRECISIONS, Step
 from ..nets.counts import BYTES, activation_bytes, count
 from ..nets.networks import cifar_spec
-from ..training import memory
-from ..training.capture import faster
 from ..training.loop import stream
-from ..training.step import PRECISIONS, Step
+from ..training.state import EVALUATION_BATCH, mistakes
 from ..workers import follow_parent, kill, signals_wait
 
 BASELINE = (
@@ -43,7 +44,8 @@ BASELINE = (
 IMAGES = 5_000
 DEEPEST = 2_000  # layers; the paper's deepest net has 1,202, and counting what one needs takes a while
 PASSES = 16  # over the conv outputs, in and out of memory, of a step whose BN and ReLU are compiled round the convs
-HEADER = ("net", "trainer", "images/s", "min-max", "x baseline", "min-max", "bytes", "arithmetic")
+CIFAR_IMAGES, CIFAR_TEST = 50_000, 10_000  # of an epoch: trained on once, and evaluated
+HEADER = ("net", "trainer", "images/s", "min-max", "x baseline", "min-max", "bytes", "arithmetic", "epoch, s")
 
 
 @dataclass(frozen=True)
@@ -140,14 +142,16 @@ class Ours:
 
     def __init__(self, case, device, precision, runs=1):
         be_exact(device)
-        images, _ = Images.pair(dataset(case.size), "pixel", device)
+        images, self.test = Images.pair(dataset(case.size), "pixel", device)
+        on_cuda = memory.evaluated_at_once(case.spec, images.size, precision)
+        self.at_once = EVALUATION_BATCH if device == "cpu" else on_cuda
         self.iteration, self.runs = 0, []
         for seed in range(runs):
             context = stream(device)
             with context:
                 step = Step(case.spec, images, case.protocol, seed, device, precision)
                 step.batches.bring(0)
-                self.runs.append((context, step, faster(step, print)))
+                self.runs.append((context, step, faster(step, print).take))
 
     def __call__(self):
         for context, step, take in self.runs:
@@ -155,6 +159,17 @@ class Ours:
                 step.batches.bring(self.iteration)
                 take()
         self.iteration += 1
+
+    def evaluation(self):
+        """Seconds in which each run evaluates as many images as CIFAR's test set has, the runs in turn."""
+        begin = time.perf_counter()
+        for context, step, _ in self.runs:
+            with context, uncompiled(step.device):
+                step.network.eval()
+                mistakes(step, self.test, len(self.test), self.at_once)
+                step.network.train()
+        environment.wait(step.device)
+        return (time.perf_counter() - begin) / len(self.test) * CIFAR_TEST
 
 
 def _serve(connection, make, arguments):
@@ -165,7 +180,9 @@ def _serve(connection, make, arguments):
     torch.set_num_threads(1)
     iterate = make(*arguments)
     iterate()
-    connection.send(None)
+    evaluation = getattr(iterate, "evaluation", lambda: None)
+    evaluation()  # the first chooses algorithms
+    connection.send(evaluation())
     while (asked := connection.recv()) is not None:
         seconds, threads = asked
         torch.set_num_threads(threads)
@@ -191,7 +208,8 @@ class Trainer:
                 process.start()
             there.close()  # so that the end of the process is the end of what can be received
             self.workers.append((process, here))
-        self._answers()
+        evaluations = [seconds for seconds in self._answers() if seconds is not None]
+        self.evaluation = max(evaluations, default=None)
 
     def _answers(self):
         try:
@@ -271,12 +289,13 @@ def shares(case, precision, images_per_second, measured):
     return images_per_second * moved / measured["copy"], images_per_second * counts.training_flops / speed
 
 
-def summarise(case, names, rounds, measured):
+def summarise(case, names, rounds, measured, evaluations=()):
     """Results of a case: for each trainer its images per second in each round and the ratio to that round's baseline.
 
-    rounds: one list of images per second a round, in the order of `names`, the baseline's first.
+    rounds: one list of images per second a round, in the order of `names`, the baseline's first. evaluations: seconds
+    of an evaluation, in that order; with them, what an epoch of CIFAR takes for each of the runs at once.
     """
-    results = []
+    results, evaluations = [], dict(zip(names, evaluations, strict=False))
     for place, name in enumerate(names):
         rates = [each[place] for each in rounds]
         precision = name.split(", ")[1] if place else "fp32"
@@ -287,11 +306,19 @@ def summarise(case, names, rounds, measured):
                 "trainer": name,
                 "images_per_second": rates,
                 "ratio": [each[place] / each[0] for each in rounds],
+                "epoch_seconds": _epoch(name, statistics.median(rates), evaluations.get(name)),
                 "share_of_byte_floor": bytes_share,
                 "share_of_arithmetic_floor": arithmetic_share,
             }
         )
     return results
+
+
+def _epoch(name, rate, evaluation):
+    """Seconds of an epoch, its evaluation included, of all runs at once, over their number; None without evaluation."""
+    if evaluation is None:
+        return None
+    return CIFAR_IMAGES / rate + evaluation / int(name.rpartition("R = ")[2])
 
 
 def table(results):
@@ -309,6 +336,7 @@ def table(results):
                 f"{min(ratios):.2f}-{max(ratios):.2f}",
                 f"{result['share_of_byte_floor']:.1%}",
                 f"{result['share_of_arithmetic_floor']:.1%}",
+                "" if result["epoch_seconds"] is None else f"{result['epoch_seconds']:,.1f}",
             )
         )
     return "\n".join(grids.plain(lines))
@@ -318,6 +346,7 @@ def checked(depths, runs, precisions, seconds, repeats, batch, size, width, devi
     """The cases of a bench, or a UsageError for what cannot be measured here. `available`: bytes of memory."""
     for precision in precisions:
         choose(precision, PRECISIONS, "precision")
+        environment.suits(precision, device)
     for depth in depths:
         whole(depth, "depth", 1, DEEPEST)
     for at_once in runs:
@@ -362,7 +391,8 @@ def bench(depths, runs, precisions, seconds, repeats, batch, size, width, device
             raise
         for trainer in made:
             trainer.stop()
-        results += summarise(case, [trainer.name for trainer in made], rounds, measured)
+        evaluations = [trainer.evaluation for trainer in made]
+        results += summarise(case, [trainer.name for trainer in made], rounds, measured, evaluations)
     say(table(results))
     say(f"bytes, arithmetic: the share of the floor of {PASSES} passes over the conv outputs at the speed of a copy")
     say("(an arithmetic one: of a matrix product), both measured here; on a CPU the copy is of memory, not of caches")

@@ -25,10 +25,11 @@ from .. import data
 from ..data import SIZES
 from ..errors import Interrupted, UsageError
 from ..experiments.runs import results_dir
+from ..iteration import memory
 from ..results import records
-from ..training import checkpoint, memory, train
+from ..training import checkpoint, train
 from ..training.loop import How, nothing
-from ..training.many import AT_ONCE, how_far
+from ..training.many import how_far
 
 LEAVE = (
     15.0  # seconds before the end of a budget at which workers are asked to stop: a step, a checkpoint, the way home
@@ -232,7 +233,7 @@ def share_of_gpu(run, precision, available, most):
 
 def _gpu():
     """(free bytes, runs at once) of the GPU that this task has."""
-    return memory.free("cuda"), AT_ONCE
+    return memory.free("cuda"), memory.side_by_side("cuda")
 
 
 def source_digest():
@@ -304,7 +305,8 @@ def work(home, run, how, dataset, source, token):
     """
     if (found := source_digest()) != source:
         raise UsageError(f"{_here()} runs another library ({found[:12]}, expected {source[:12]}): {PACKAGE}")
-    data.DATASETS[run.recipe.dataset] = lambda: _own(dataset)  # it came with the job: no machine needs files of its own
+    # it came with the job: no machine needs files of its own
+    data.DATASETS[run.recipe.dataset] = lambda _: _own(dataset)
     with ExitStack() as kept:
         if token is None:
             folder = kept.enter_context(tempfile.TemporaryDirectory(prefix="identity-mappings-"))

@@ -6,14 +6,18 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-BYTES = {"fp32": 4, "bf16": 2, "bf16-skip-fp32": 2}  # of an activation, by precision
+BYTES = {"fp32": 4, "bf16": 2, "bf16-skip-fp32": 2, "fp16": 2}  # of an activation, by precision
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Of one image: elements put out by convolutions, and multiply-adds of convolutions and classifier, forward."""
+    """Of one image: elements put out by convolutions, by the one that puts out most, and multiply-adds, forward.
+
+    Multiply-adds are those of convolutions and classifier.
+    """
 
     elements: int
+    widest: int
     macs: int
 
     @property
@@ -40,7 +44,7 @@ def count(spec, size=(32, 32)):
             module.register_forward_hook(note)
     with torch.no_grad():
         network(image)
-    return Counts(sum(elements), sum(macs))
+    return Counts(sum(elements), max(elements), sum(macs))
 
 
 @lru_cache

@@ -290,9 +290,11 @@ def aims(folder):
 
 def precisions(folder):
     """Rows of Table 2 by the precision that they were trained in, from records in a folder for each."""
-    from ..training.step import PRECISIONS
+    from ..iteration.step import PRECISIONS
 
-    return _side_by_side(folder, PRECISIONS, (("bf16", "fp32"), ("bf16-skip-fp32", "bf16")))
+    pairs = (("bf16", "fp32"), ("bf16-skip-fp32", "bf16"))
+    compared = [name for name in PRECISIONS if any(name in pair for pair in pairs)]
+    return _side_by_side(folder, compared, pairs)
 
 
 def layouts(folder):
@@ -430,9 +432,18 @@ def study(name):
     """A study's numbers, one table for each tier and reduction in which any of its rows has been run."""
     parts = []
     for tier, reduction in _settings_run(name):
-        parts += [f"**{tables.title(name, tier, reduction)}**", tables.markdown(name, tier, reduction)]
+        parts += [f"**{tables.title(name, tier, reduction)}**", _of_study(name, tier, reduction)]
         parts.append(tables.note(name, tier))
     return _markdown(*parts) if parts else _markdown("Not run.")
+
+
+def _of_study(name, tier, reduction):
+    """A study's table with each row in words; its id is for commands."""
+    header, *lines = tables.cells(name, tier, reduction)
+    naming = 2 if "choice" in header else 1  # columns that say which row it is
+    words = [row.name() for row in paper.rows(name)]
+    named = [(said, *line[naming:]) for said, line in zip(words, lines, strict=True)]
+    return grids.markdown(("setting", *header[naming:]), named)
 
 
 def convergence():

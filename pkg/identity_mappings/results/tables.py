@@ -187,11 +187,3 @@ def text(table, tier, reduction=Reduction(), ids=(), results=None):
     return "\n".join(
         [title(table, tier, reduction), "", *grids.plain([header, rule, *lines]), "", fill(note(table, tier), 80)]
     )
-
-
-def markdown(table, tier, reduction=Reduction(), ids=(), results=None):
-    """The table as Markdown. The paper's column stands only beside the paper tier."""
-    header, *lines = cells(table, tier, reduction, ids, results)
-    if header == COLUMNS and tier != "paper":
-        header, *lines = [(row, *ours) for row, _, *ours in (header, *lines)]
-    return grids.markdown(header, lines)

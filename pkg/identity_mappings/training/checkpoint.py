@@ -12,14 +12,15 @@ from ..results import records
 LAYOUT = 3  # of the saved state: 3 has BN's weights at the end of the buffers, 2 had them where the network has them
 
 
-def save(run, state, threads, results=None):
-    """Write the state to the run's checkpoint."""
+def save(run, state, threads, environments=(), results=None):
+    """Write the state to the run's checkpoint. environments: those of a CUDA run, as its record will have them."""
     saved = {
         "layout": LAYOUT,
         "recipe_hash": records.recipe_hash(run.recipe),
         "seed": run.seed,
         "precision": state.precision,
         "threads": threads,
+        "environments": list(environments),
         "state": state.to_dict(),
     }
     buffer = io.BytesIO()

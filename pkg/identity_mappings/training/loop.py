@@ -12,14 +12,16 @@ import filelock
 import numpy
 import torch
 
+from .. import environment
 from ..errors import UsageError, choose, refusal
 from ..hardware import be_exact, device_name
+from ..iteration.capture import COMPILED, WAYS
+from ..iteration.step import PRECISIONS
 from ..results import records
 from ..weights.files import check_installed, save
 from . import checkpoint
 from .budget import Deadline
 from .state import Clock, State
-from .step import PRECISIONS
 from .watched import WatchedState
 
 CHECKPOINT_SECONDS = 30.0
@@ -45,7 +47,8 @@ class How:
     that. The record says them, and a resumed run keeps those that it began with. results: the folder of the records;
     None: as `results_dir`. weights: whether to keep the weights of a run that ends, in a file beside its record that is
     complete before the record is there. until: the moment of time.monotonic() by which a run is to have left its
-    checkpoint and stopped; None: never.
+    checkpoint and stopped; None: never. way: the fastest of `capture.WAYS` to try on a CUDA device. recompute: whether
+    to compute activations twice, for want of memory, even where the estimate does not ask for it.
     """
 
     device: str = "cpu"
@@ -54,6 +57,8 @@ class How:
     results: Path | None = None
     weights: bool = False
     until: float | None = None
+    way: str = COMPILED
+    recompute: bool = False
 
 
 def train(run, report=nothing, should_stop=never, **how):
@@ -113,6 +118,7 @@ def stream(device):
 def training(run, how, report=nothing, should_stop=never):
     """A generator that does what `train` does, an iteration at a time; it returns what `train` returns."""
     choose(how.precision, PRECISIONS, "precision")
+    environment.suits(how.precision, how.device)
     if how.weights:
         check_installed()
     results = how.results
@@ -167,7 +173,8 @@ def _training(run, how, report, should_stop):
     threads = saved["threads"] if saved else how.threads
     torch.set_num_threads(threads)
     be_exact(how.device)
-    state = (WatchedState if run.watched else State)(run.recipe, run.seed, how.device, how.precision)
+    kind = WatchedState if run.watched else State
+    state = kind(run.recipe, run.seed, how.device, how.precision, how.recompute)
     if saved:
         state.load_dict(saved["state"])
 
@@ -180,7 +187,13 @@ def _training(run, how, report, should_stop):
 
     tell("start")
     clock, last_checkpoint, last_report = Clock(state), time.monotonic(), 0.0
-    state.speed_up(lambda line: tell("note", line=f"{run.name}: {line}"))
+    environments = saved.get("environments", []) if saved else []
+
+    def say(line):
+        tell("note", line=f"{run.name}: {line}")
+
+    state.speed_up(say, max([how.way, *(each["way"] for each in environments[-1:])], key=WAYS.index))
+    _note_environment(environments, state, how.device, say)
     finite = True
     while finite and not state.finished:
         state.step()
@@ -195,20 +208,31 @@ def _training(run, how, report, should_stop):
             last_report = now
         if stop or now - last_checkpoint > CHECKPOINT_SECONDS:
             clock.read()
-            checkpoint.save(run, state, threads, how.results)
+            checkpoint.save(run, state, threads, environments, how.results)
             last_checkpoint = now
         if stop:
             return None
         yield
     clock.read()
-    record = records.completed(run, _outcome(state, finite, how, threads))
+    record = records.completed(run, _outcome(state, finite, how, threads, environments))
     if how.weights and finite:  # before the record: once that is there, the run is never trained again
         save(run.weights_path(how.results), state.network, record)
     records.store(run, record, how.results)
     return record
 
 
-def _outcome(state, finite, how, threads):
+def _note_environment(environments, state, device, say):
+    """Add what a CUDA run trains in from here on, if it is not what it trained in before; and say so."""
+    if (now := environment.of(device, state.way.name)) is None or state.finished:
+        return
+    before = environments[-1] if environments else now
+    if difference := environment.changes(before, now):
+        say(f"goes on in another environment, which may change last bits: {difference}")
+    if difference or not environments:
+        environments.append({"iteration": state.iteration, **now, "agreement": state.way.agreement})
+
+
+def _outcome(state, finite, how, threads, environments):
     return {
         "status": "finished" if finite else "diverged",
         "test_error": state.curve["test_error"][-1],
@@ -225,5 +249,6 @@ def _outcome(state, finite, how, threads):
             "numpy": numpy.__version__,
         },
         "data_checksum": state.data_checksum,
+        **({"environments": environments} if environments else {}),
         **state.results(),
     }

@@ -12,21 +12,22 @@ from collections import deque
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 
+from .. import environment
 from ..data import SIZES
 from ..errors import Interrupted, UsageError
 from ..guard import STOPS
 from ..hardware import cores
+from ..iteration import memory
+from ..iteration.capture import PLAIN
 from ..results import records
 from ..workers import Pool
-from . import memory
 from .budget import Deadline
 from .loop import How, ended, nothing, process_kept, stream, train, training
 from .state import images
-
-AT_ONCE = 3  # runs on one CUDA device: what one net of the paper needs to fill it, by the model in book/trainer.md
 
 
 def train_all(runs, report=nothing, **how):
@@ -38,6 +39,7 @@ def train_all(runs, report=nothing, **how):
     `until` stays None, its checkpoint beside its record's place.
     """
     how, outcomes = How(**how), {}
+    environment.suits(how.precision, how.device)
     for run in runs:
         try:
             outcomes[run] = ended(run, how.results)
@@ -55,7 +57,10 @@ def train_all(runs, report=nothing, **how):
             outcomes |= _in_processes(waiting, processes, how, report, asked)
         else:
             with process_kept():
-                outcomes |= Together(waiting, how, report, asked.is_set).outcomes
+                together = Together(waiting, how, report, asked.is_set)
+            outcomes |= together.outcomes
+            if together.left and not asked.is_set():
+                outcomes |= _in_processes(together.left, 1, replace(how, way=PLAIN), report, asked)
         if asked.is_set():
             raise Interrupted(how_far(runs, how.results), asked.number)
     return outcomes
@@ -96,6 +101,19 @@ def _outcome_of(run, how, report, should_stop):
         return train(run, report, should_stop, **vars(how))
     except UsageError as error:
         return error
+    except Exception as error:
+        if how.device == "cpu":
+            raise
+        return _failure(run, error)
+
+
+def _failure(run, error):
+    """What a run ends with whose libraries failed: cuDNN, cuBLAS, Triton, the device."""
+    reason = (str(error).strip() or "no reason given").splitlines()[0]
+    return UsageError(
+        f"{run.name} was stopped by {type(error).__name__} ({reason}): "
+        f"the same command goes on from its last checkpoint"
+    )
 
 
 class Together:
@@ -104,21 +122,30 @@ class Together:
     A launch on a CUDA device does not wait for it, so that one thread keeps all streams busy. Another run starts while
     fewer than `most` are under way and the device's free memory holds what it is estimated to need; the first starts
     in any case. Where memory runs out all the same, the run waits until another has ended, and from then on fewer
-    train at once. Runs that draw random numbers (dropout) share torch's one stream: each trains alone.
+    train at once; alone, it goes on with recomputed activations. Runs that draw random numbers (dropout) share torch's
+    one stream: each trains alone. A run whose libraries fail ends by itself; where the device fails with it, all stop,
+    and `left` are the runs to go on with, from their checkpoints, in another process.
     """
 
-    def __init__(self, runs, how, report, should_stop, most=AT_ONCE, free=memory.free):
+    def __init__(self, runs, how, report, should_stop, most=None, free=memory.free):
         self.waiting, self.under_way, self.outcomes = deque(runs), {}, {}
-        self.how, self.report, self.should_stop, self.most, self.free = how, report, should_stop, most, free
+        self.how, self.report, self.should_stop, self.free = how, report, should_stop, free
+        self.most = memory.side_by_side(how.device) if most is None else most
+        self.recomputing, self.left = set(), []
         while self.under_way or (self.waiting and not should_stop()):
             while self._another():
                 run = self.waiting.popleft()
-                self.under_way[run] = stream(how.device), training(run, how, report, should_stop)
+                self.under_way[run] = stream(how.device), self._training(run)
                 self._iterate(run)  # the first iteration takes all the memory that the run ever will
             at_once = len(self.under_way)
             while self.under_way and len(self.under_way) == at_once:
                 for run in list(self.under_way):
-                    self._iterate(run)
+                    if run in self.under_way:  # all are gone once the device is lost
+                        self._iterate(run)
+
+    def _training(self, run):
+        how = replace(self.how, recompute=True) if run in self.recomputing else self.how
+        return training(run, how, self.report, self.should_stop)
 
     def _another(self):
         if not self.waiting or len(self.under_way) >= self.most or self.should_stop():
@@ -133,6 +160,7 @@ class Together:
 
     def _iterate(self, run):
         context, iterations = self.under_way[run]
+        short = failure = None
         try:
             with context:
                 next(iterations)
@@ -142,16 +170,40 @@ class Together:
         except UsageError as error:
             self.outcomes[run] = error
         except torch.OutOfMemoryError:
-            iterations.close()
-            torch.cuda.empty_cache()
+            short = True
+        except Exception as error:
+            failure = _failure(run, error)
+        del self.under_way[run], iterations  # and with the error's frames, gone by now, all that the run held
+        if short:
             self._make_room(run)
-        del self.under_way[run]
+        elif failure:
+            self._end(run, failure)
+
+    def _end(self, run, failure):
+        """The run ends with its failure, or where the device is lost, all runs go to another process."""
+        if environment.alive(self.how.device):
+            self.outcomes[run] = failure
+            return
+        _note(
+            self.report,
+            run,
+            f"{failure}: done now for all runs, {PLAIN}, in a process of its own; this one lost the device",
+        )
+        self.left = [run, *self.under_way, *self.waiting]
+        for _, iterations in self.under_way.values():
+            iterations.close()
+        self.under_way.clear()
+        self.waiting.clear()
 
     def _make_room(self, run):
-        if len(self.under_way) > 1:
-            self.most = len(self.under_way) - 1
+        if self.under_way:
+            self.most = len(self.under_way)
             self.waiting.appendleft(run)
             _note(self.report, run, f"{run.name}: out of memory; from here on no more than {self.most} at once")
+        elif run not in self.recomputing:
+            self.recomputing.add(run)
+            self.waiting.appendleft(run)
+            _note(self.report, run, f"{run.name}: out of memory; it goes on with its activations computed twice")
         else:
             self.outcomes[run] = UsageError(
                 f"{run.name} does not fit into the device's memory, with nothing else of ours there: train it in bf16, "

@@ -7,9 +7,9 @@ import torch
 
 from ..data import load
 from ..data.batches import Images
-from .capture import faster, uncompiled
-from .memory import free, recomputes
-from .step import Step
+from ..iteration.capture import COMPILED, Way, faster, uncompiled
+from ..iteration.memory import evaluated_at_once, free, recomputes
+from ..iteration.step import Step
 
 EVALUATION_BATCH = 500
 POINTS = 20  # of a curve at least, where there are as many iterations
@@ -55,12 +55,12 @@ class State:
     is the run's result, is of all, and so are all entries where `sample` is None.
     """
 
-    def __init__(self, recipe, seed, device, precision):
+    def __init__(self, recipe, seed, device, precision, recompute=False):
         self.recipe, self.protocol, self.seed = recipe, recipe.protocol, seed
         train, self.test, self.data_checksum = images(recipe, seed, device)
-        recompute = recomputes(recipe, train.size, precision, free(device))
+        recompute = recompute or recomputes(recipe, train.size, precision, free(device))
         self.on_device = Step(recipe.network, train, self.protocol, seed, device, precision, recompute)
-        self.take = self.on_device  # an iteration: the step itself, or its recording
+        self.way = Way(self.on_device)  # to take an iteration
         self.device, self.precision = self.on_device.device, precision
         self.network, self.batches = self.on_device.network, self.on_device.batches
         torch.manual_seed(seed)  # dropout draws from torch's own streams
@@ -70,15 +70,17 @@ class State:
         every = by_epochs(self.protocol, len(train)) or len(self.test) <= SAMPLE
         self.sample = None if every else SAMPLE
 
-    def speed_up(self, say):
-        """Take the following iterations the fastest way there is; see `capture.faster`."""
+    def speed_up(self, say, begin=COMPILED):
+        """Take the iterations that are left the fastest way there is, of those from `begin`; see `capture.faster`."""
+        if self.finished:  # after the last iteration there are no batch and no rate to try a way with
+            return
         self.batches.bring(self.iteration)
-        self.take = faster(self.on_device, say)
+        self.way = faster(self.on_device, say, begin)
 
     def step(self):
         """One iteration of the protocol; the host's share of it."""
         self.batches.bring(self.iteration)
-        self.take()
+        self.way.take()
         self.summed += 1
         self.iteration += 1
 
@@ -111,19 +113,13 @@ class State:
         """Percent of the first `count` test images (None: of all) that the network, in evaluation mode, gets wrong."""
         count = count or len(self.test)
         self.network.eval()
+        at_once = EVALUATION_BATCH
+        if self.device.type != "cpu":  # few launches: the device is to be busy, not the host
+            at_once = evaluated_at_once(self.recipe.network, self.test.size, self.precision)
         with uncompiled(self.device):
-            wrong = self._wrong(count)
+            wrong = mistakes(self.on_device, self.test, count, at_once)
         self.network.train()
         return 100.0 * int(wrong) / count
-
-    def _wrong(self, count):
-        wrong = torch.zeros((), device=self.device, dtype=torch.int64)
-        for start in range(0, count, EVALUATION_BATCH):
-            batch, labels = self.test.plain(start, min(start + EVALUATION_BATCH, count))
-            with self.on_device.autocast():
-                logits = self.network(batch)
-            wrong += (logits.argmax(1) != labels).sum()
-        return wrong
 
     def results(self):
         """What the record keeps of the run, by name."""
@@ -134,7 +130,7 @@ class State:
         cuda = self.device.type == "cuda"
         return {
             "iteration": self.iteration,
-            "tensors": self.on_device.tensors(),
+            "tensors": self.on_device.packed(),
             "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if cuda else None},
             "curve": self.curve,
             "summed": self.summed,
@@ -144,13 +140,24 @@ class State:
     def load_dict(self, saved):
         """Go on from what `to_dict` gave."""
         self.iteration = saved["iteration"]
-        for name, tensor in self.on_device.tensors().items():
-            tensor.copy_(saved["tensors"][name])
+        self.on_device.unpack(saved["tensors"])
         torch.set_rng_state(saved["random"]["cpu"].cpu())
         if saved["random"]["cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(saved["random"]["cuda"].cpu())
         self.curve, self.summed = saved["curve"], saved["summed"]
         self.seconds, self.device_seconds = saved["seconds"]
+
+
+@torch.no_grad()
+def mistakes(step, images, count, at_once):
+    """How many of the first `count` images a step's network gets wrong, a tensor on its device; so many at a time."""
+    wrong = torch.zeros((), device=step.device, dtype=torch.int64)
+    with step.copies.read(), step.autocast():
+        for start in range(0, count, at_once):
+            batch, labels = images.plain(start, min(start + at_once, count))
+            logits = step.network(batch.contiguous(memory_format=step.memory_format))
+            wrong += (logits.argmax(1) != labels).sum()
+    return wrong
 
 
 class Clock:

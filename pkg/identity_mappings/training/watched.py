@@ -3,7 +3,7 @@
 import math
 
 from ..analysis.measurements import columns, measure
-from .capture import uncompiled
+from ..iteration.capture import uncompiled
 from .state import State
 
 MOMENTS = (0, 1 / 64, 1 / 16, 1 / 4, 1)  # of the schedule: units change most at its start
@@ -23,8 +23,8 @@ class WatchedState(State):
     number, and `units`: for each moment its iteration and a list a measurement, unit by unit.
     """
 
-    def __init__(self, recipe, seed, device, precision):
-        super().__init__(recipe, seed, device, precision)
+    def __init__(self, *how):
+        super().__init__(*how)
         self.moments, self.units = moments(self.protocol.iterations), []
 
     def step(self):

@@ -12,6 +12,7 @@ from .. import data as datasets
 from ..data.batches import Images
 from ..errors import UsageError, choose, first_line
 from ..hardware import cores
+from ..nets.precisions import autocast
 
 SMALL = tuple(datasets.DATASETS)
 DATASETS = (*SMALL, "imagenet", "folder")
@@ -37,13 +38,13 @@ class Score:
 def score(network, batches, device="cpu", precision="fp32"):
     """The `Score` of a network over batches of (images (n, c, h, w) normalised, labels (n,)).
 
-    The network goes to `device` and into evaluation mode. precision: "fp32", or "bf16" for autocast.
+    The network goes to `device` and into evaluation mode. precision: of PRECISIONS.
     """
     network = network.to(device, memory_format=torch.channels_last).eval()
     n, wrong, missed, classes = 0, 0, 0, None
     for images, labels in batches:
         labels = labels.to(device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision != "fp32"):
+        with autocast(precision, device):
             logits = network(images.to(device))
         classes = logits.shape[1]
         n += len(labels)

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch._dynamo import lookup_backend
 from torch.nn import functional as F
@@ -14,10 +16,11 @@ from identity_mappings import cifar_resnet, shortcut
 from identity_mappings.data import Dataset
 from identity_mappings.data.batches import Images
 from identity_mappings.experiments.protocols import CIFAR
+from identity_mappings.iteration import capture
+from identity_mappings.iteration.capture import compile_units
+from identity_mappings.iteration.step import Step
 from identity_mappings.nets.networks import cifar_spec, initialise
-from identity_mappings.nets.norm import BatchNorm2d, RunningStatistics
-from identity_mappings.training.capture import compile_units
-from identity_mappings.training.step import Step
+from identity_mappings.nets.norm import BatchNorm2d, Grouped, RunningStatistics
 
 PROTOCOL = replace(CIFAR, iterations=12, warmup=3, drops=(6, 9), batch=16, bn_group=8, pad=1)
 
@@ -114,28 +117,114 @@ def test_a_repeated_pass_counts_once():
     torch.testing.assert_close(ours.running_mean, 0.1 * x.mean((0, 2, 3)))
 
 
-@pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_compiled_units_share_a_graph_for_each_kind_and_change_no_bit(precision, recompute):
-    """Nine units of five kinds: what is compiled follows from the kinds, not the depth. No code is generated here."""
+GRAPHS = []  # those that were compiled since it was emptied
+
+
+def counted(graph, inputs):
+    """A back end that generates no code: PyTorch's own kernels. One for all nets, for Dynamo compares identities."""
+    GRAPHS.append(graph)
+    return lookup_backend("aot_eager")(graph, inputs)
+
+
+@pytest.fixture
+def forgotten():
+    """Nothing is compiled before the test."""
     torch._dynamo.reset()
-    graphs = []
+    GRAPHS.clear()
 
-    def count(graph, inputs):
-        graphs.append(graph)
-        return lookup_backend("aot_eager")(graph, inputs)
 
-    eager, compiled = step(20, precision=precision), step(20, precision=precision)
-    compiled.network.recompute = recompute
-    compile_units(compiled.network, backend=count)
-    for each in (eager, compiled):
-        take(each, 2)
-    assert len(graphs) == 5
-    for name, tensor in eager.tensors().items():
-        assert torch.equal(compiled.tensors()[name], tensor), name
-    compile_units(compiled.network, compiled=False)
-    take(compiled, 1, begin=2)
-    assert len(graphs) == 5
+def compiled(depth=20, recompute=False, **choices):
+    """A step whose units are compiled as on CUDA, but to PyTorch's own kernels."""
+    made = step(depth, **choices)
+    made.network.recompute = recompute
+    compile_units(made.network, backend=counted)
+    return made
+
+
+def test_compiled_units_share_a_graph_for_each_kind(forgotten, precision="bf16"):
+    """Nine units of five kinds: what is compiled follows from the kinds, not the depth; recomputation adds none."""
+    plain = compiled(precision=precision)
+    take(plain, 2)
+    assert len(GRAPHS) == 5
+    recomputed = compiled(precision=precision, recompute=True)
+    take(recomputed, 2)
+    assert len(GRAPHS) == 5
+    for name, tensor in plain.tensors().items():
+        assert torch.equal(recomputed.tensors()[name], tensor), name
+    compile_units(recomputed.network, compiled=False)
+    take(recomputed, 1, begin=2)
+    assert len(GRAPHS) == 5
+
+
+@pytest.mark.parametrize("choices", [{}, {"branch": "bottleneck", "depth": 11, "resize": "projection"}], ids=str)
+def test_compiled_units_train_as_plain_ones(forgotten, choices):
+    """The compiler's way through batch normalisation, in a whole iteration in float32."""
+    choices = {"depth": 8} | choices
+    ours, plain = compiled(**choices), step(**choices)
+    for each in (ours, plain):
+        take(each, 1)
+    for name, tensor in plain.tensors().items():
+        torch.testing.assert_close(ours.tensors()[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_precision_does_not_take_the_graphs_of_another():
+    """With bf16 compiled earlier in the process, the loss of bf16-skip-fp32 is what it is in a process of its own."""
+
+    def loss(*precisions):
+        torch._dynamo.reset()
+        for precision in precisions:
+            made = compiled(8, precision=precision, widths=(4,))
+            take(made, 2)
+        return made.loss_sum.item()
+
+    assert loss("bf16", "bf16-skip-fp32") == loss("bf16-skip-fp32") != loss("bf16")
+
+
+def test_more_kinds_of_units_than_may_be_compiled_are_no_secret(forgotten, monkeypatch):
+    monkeypatch.setattr(capture, "REGIONS", 2)
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
+    made = compiled()
+    with pytest.raises(Exception, match="(?i)limit"):
+        take(made, 1)
+
+
+@given(
+    images=st.integers(1, 6),
+    groups=st.integers(1, 3),
+    channels=st.integers(1, 5),
+    side=st.integers(1, 6),
+    offset=st.sampled_from([0.0, 100.0]),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_compilers_batch_norm_is_pytorchs(images, groups, channels, side, offset, seed):
+    """float64 against nn.BatchNorm2d group by group: outputs, all gradients, the statistics; far from zero too."""
+    generator = torch.Generator().manual_seed(seed)
+    images = max(images, 2 if side == 1 else 1)  # PyTorch takes no variance of a single number
+
+    def random(*shape):
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    x = (offset + random(images * groups, channels, side, side)).requires_grad_()
+    weight, bias, slope = random(channels).requires_grad_(), random(channels).requires_grad_(), random(x.shape)
+    y, mean, var = Grouped.apply(x, weight, bias, images, 1e-3)
+    parts, means, variances = [], torch.zeros(groups, channels).double(), torch.zeros(groups, channels).double()
+    for place, part in enumerate(x.split(images)):
+        parts.append(F.batch_norm(part, means[place], variances[place], weight, bias, True, 1.0, 1e-3))
+    expected = torch.cat(parts)
+    slopes = [torch.autograd.grad(out, (x, weight, bias), slope) for out in (y, expected)]
+    for ours, theirs in zip((y, mean, var, *slopes[0]), (expected, means, variances, *slopes[1]), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_the_compilers_batch_norm_is_exact_in_float32():
+    """Against float64, a signal whose mean is a hundred times its spread: within four times PyTorch's own error."""
+    x = 100 + torch.randn(128, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+    weight, bias = torch.ones(16), torch.zeros(16)
+    exact = torch.cat([F.batch_norm(part, None, None, None, None, True) for part in x.double().split(64)])
+    theirs = torch.cat([F.batch_norm(part, None, None, weight, bias, True) for part in x.split(64)])
+    ours, _, _ = Grouped.apply(x, weight, bias, 64, 1e-5)
+    assert (ours - exact).abs().max() < 4 * max((theirs - exact).abs().max(), 1e-6)
 
 
 class Uncapturable(AssertionError):

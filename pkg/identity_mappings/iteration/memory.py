@@ -4,9 +4,10 @@ from itertools import accumulate
 
 import torch
 
-from ..nets.counts import activation_bytes
+from ..nets.counts import BYTES, activation_bytes, count
 
 SLACK = 1.3  # times the estimate: gradients on their way, workspaces, and what an allocator cannot use
+SEEDS = 5  # of a row in the paper's tables
 FIXED = 1 << 30  # bytes besides: CUDA's own, the data set, an evaluation
 
 
@@ -17,11 +18,34 @@ def need(recipe, size, precision, recompute=False):
 
 
 def free(device):
-    """Bytes that a CUDA device has for us: free, or held by torch without being used. None on a CPU."""
+    """Bytes that a CUDA device has for us, once torch has given back what it can. None on a CPU.
+
+    What torch holds without using it is not free: most of it lies in the pools of recordings, each for its own.
+    """
     if torch.device(device).type == "cpu":
         return None
+    torch.cuda.empty_cache()
     unused, _ = torch.cuda.mem_get_info(device)
-    return unused + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return unused
+
+
+def evaluated_at_once(spec, size, precision):
+    """Images of `size`, (height, width), that an evaluation takes at a time on a CUDA device: what half of FIXED holds.
+
+    It keeps about five signals of the widest layer, of four bytes an element where the skip is in float32.
+    """
+    width = 4 if precision == "bf16-skip-fp32" else BYTES[precision]
+    return max(1, FIXED // 2 // (5 * count(spec, size).widest * width))
+
+
+def side_by_side(device):
+    """How many runs a CUDA device is large enough to train at once: one for each 20 multiprocessors, up to five seeds.
+
+    By the model in book/trainer.md; a bench with --runs shows where it levels off. On a CPU five take turns.
+    """
+    if torch.device(device).type == "cpu":
+        return SEEDS
+    return min(SEEDS, max(1, torch.cuda.get_device_properties(device).multi_processor_count // 20))
 
 
 def main():

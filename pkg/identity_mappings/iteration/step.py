@@ -13,12 +13,10 @@ from torch.nn import functional as F
 from ..data.batches import Batches
 from ..nets.networks import initialise
 from ..nets.norm import BatchNorm2d, RunningStatistics, set_group
+from ..nets.precisions import PRECISIONS, autocast
 from ..nets.units import ResidualUnit
+from .scale import LossScale
 from .sgd import SGD
-
-# fp32 throughout; bf16: torch's autocast, in which the signal along the shortcuts is bfloat16 as well; and the same
-# with that signal in float32 from the stem to the classifier
-PRECISIONS = ("fp32", "bf16", "bf16-skip-fp32")
 
 
 class Step:
@@ -36,15 +34,19 @@ class Step:
             if isinstance(module, BatchNorm2d):
                 module.momentum, module.eps = protocol.bn_momentum, protocol.bn_eps
         set_group(network, protocol.bn_group)
-        if precision == "bf16-skip-fp32":
+        if precision.endswith("skip-fp32"):
             for module in network.modules():
                 if isinstance(module, ResidualUnit):
-                    module.resize.register_forward_hook(_widened)
+                    module.resize = _widened(module.resize)
         network.recompute = recompute
-        self.network = network.to(self.device, memory_format=torch.channels_last).train()
+        # on CUDA, float32 without TF32 is faster in NCHW (pytorch issue 44943), everything else in channels_last
+        nchw = self.device.type == "cuda" and PRECISIONS[precision] is None
+        self.memory_format = torch.contiguous_format if nchw else torch.channels_last
+        self.network = network.to(self.device, memory_format=self.memory_format).train()
         self.batches = Batches(images, protocol, seed)
         self.sgd = SGD(self.network, protocol)
-        self.copies = Copies(self.network, self.sgd, torch.bfloat16 if precision != "fp32" else None)
+        self.copies = Copies(self.network, self.sgd, PRECISIONS[precision])
+        self.scale = LossScale(self.device) if PRECISIONS[precision] is torch.float16 else None
         self.statistics = RunningStatistics(self.network, protocol.bn_momentum)
         rates = [protocol.rate(iteration) for iteration in range(protocol.iterations)]
         self.rates = torch.tensor(rates, dtype=self.sgd.weights.dtype, device=self.device)
@@ -54,21 +56,23 @@ class Step:
 
     def __call__(self):
         images, labels = self.batches.at(self.counter)
+        images = images.contiguous(memory_format=self.memory_format)
         with self.copies.read():
             with self.autocast():
                 logits = self.network(images)
             logits = logits.float()
             loss = F.cross_entropy(logits, labels)
-            gradients = torch.autograd.grad(loss, self.copies.leaves)
-        self.sgd.step(gradients, self.rates.index_select(0, self.counter))
-        self.statistics.update()
+            scaled = loss if self.scale is None else (loss * self.scale.scale).sum()
+            gradients = torch.autograd.grad(scaled, self.copies.leaves)
+        finite = self.sgd.step(gradients, self.rates.index_select(0, self.counter), self.scale)
+        self.statistics.update(finite)
         self.loss_sum += loss.detach()
         self.wrong_sum += (logits.detach().argmax(1) != labels).sum()
         self.counter += 1
 
     def autocast(self):
         """The context in which the network runs at this precision."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision != "fp32")
+        return autocast(self.precision, self.device)
 
     def tensors(self):
         """All that an iteration changes and the next reads, by name; the layout follows from the recipe."""
@@ -79,7 +83,26 @@ class Step:
             "running": self.statistics.running,
             "loss_sum": self.loss_sum,
             "wrong_sum": self.wrong_sum,
+            **(self.scale.tensors() if self.scale else {}),
         }
+
+    def packed(self):
+        """`tensors` as a checkpoint keeps them, wherever they lie: on any device, in any memory format."""
+        sgd, statistics = self.sgd, self.statistics
+        return self.tensors() | {
+            "weights": sgd.packed(sgd.weights),
+            "velocity": sgd.packed(sgd.velocity),
+            "running": statistics.slots.packed(statistics.running),
+        }
+
+    def unpack(self, saved):
+        """Go on from what `packed` gave."""
+        self.sgd.fill(self.sgd.weights, saved["weights"])
+        self.sgd.fill(self.sgd.velocity, saved["velocity"])
+        self.statistics.slots.fill(self.statistics.running, saved["running"])
+        for name, tensor in self.tensors().items():
+            if name not in ("weights", "velocity", "running"):
+                tensor.copy_(saved[name])
 
 
 class Copies:
@@ -117,6 +140,13 @@ class Copies:
                 setattr(layer, name, parameter)
 
 
-def _widened(module, inputs, x):
-    """Hook of a unit's `resize`: x in float32, and so, by type promotion, y = x + F."""
-    return x.float()
+class Float32(nn.Module):
+    """Its input in float32. A module and no hook, for Dynamo guards the first and not the second."""
+
+    def forward(self, x):
+        return x.float()
+
+
+def _widened(resize):
+    """A unit's `resize` whose output x is in float32, and so, by type promotion, y = x + F; names of weights stay."""
+    return nn.Sequential(*resize, Float32()) if isinstance(resize, nn.Sequential) else nn.Sequential(resize, Float32())

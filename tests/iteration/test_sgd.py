@@ -10,7 +10,7 @@ from torch import nn
 
 from identity_mappings import cifar_resnet, shortcut
 from identity_mappings.experiments.protocols import CIFAR
-from identity_mappings.training.sgd import SGD, decaying
+from identity_mappings.iteration.sgd import SGD, decaying
 
 SHORT = replace(CIFAR, iterations=12, warmup=3, drops=(6, 9))
 RATES = [0.01] * 3 + [0.1] * 3 + [0.01] * 3 + [0.001] * 3
@@ -128,4 +128,4 @@ def test_parameters_are_views_that_keep_their_values_and_their_order():
     for parameter in network.parameters():
         assert parameter.untyped_storage().data_ptr() == sgd.weights.untyped_storage().data_ptr()
         assert parameter.ndim < 4 or parameter.is_contiguous(memory_format=torch.channels_last)
-    assert sum(parameter.numel() for parameter in network.parameters()) == len(sgd.weights)
+    assert sum(parameter.numel() for parameter in network.parameters()) == len(sgd.packed(sgd.weights))
