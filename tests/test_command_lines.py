@@ -18,6 +18,7 @@ import tasks  # noqa: E402
 from identity_mappings import commands  # noqa: E402
 from identity_mappings.__main__ import main, parser  # noqa: E402
 from identity_mappings.data import cifar  # noqa: E402
+from identity_mappings.errors import UsageError  # noqa: E402
 from identity_mappings.machines import bench  # noqa: E402
 from identity_mappings.pages import notebooks, site  # noqa: E402
 
@@ -51,8 +52,8 @@ _MAIN = parser()._subparsers._group_actions[0].choices
 OF_MAIN = {name: [a.option_strings[-1] for a in made._actions if a.option_strings] for name, made in _MAIN.items()}
 _TASKS = invoke.Collection.from_module(tasks)
 OF_TASKS = {context.name: [f for f in context.flags if f.startswith("--")] for context in _TASKS.to_contexts()}
-for unflagged in ("test", "notebooks", "readme"):  # the suite within itself; and two that take no value
-    del OF_TASKS[unflagged]
+for other in ("test", "chaos", "notebooks", "readme"):  # other programs, with command lines of their own; no values
+    del OF_TASKS[other]
 
 
 @st.composite
@@ -78,7 +79,14 @@ def harmless(tmp_path, monkeypatch):
     def no_network(_):
         raise OSError("no network")
 
+    def no_cluster(_):
+        raise UsageError("no cluster")
+
     monkeypatch.setattr(commands, "train_runs", lambda *_: {})
+    monkeypatch.setattr(commands, "left", lambda *_: "")
+    monkeypatch.setattr(commands, "doctor", lambda *_, **__: None)
+    monkeypatch.setattr(commands.clusters, "connected", no_cluster)
+    monkeypatch.setattr(commands.queue, "candidates", lambda *_: [])
     monkeypatch.setattr(notebooks, "execute", lambda *_: None)
     monkeypatch.setattr(cifar, "_torchvision", no_network)
     monkeypatch.setattr(bench, "floors", lambda _: {})
