@@ -49,6 +49,17 @@ def run(action):
         raise Exit(code=status)
 
 
+def command(action):
+    """Run action(commands); the commands of the library, and torch with them, are imported only then."""
+
+    def imported():
+        from identity_mappings import commands
+
+        action(commands)
+
+    run(imported)
+
+
 def number(text, flag):
     """The whole number that a user wrote after a flag, None for none.
 
@@ -106,8 +117,7 @@ def reproduce(
     Kill it at any moment: the same command goes on from the last checkpoints.
     """
 
-    def action():
-        from identity_mappings import commands
+    def action(commands):
         from identity_mappings.errors import choose
         from identity_mappings.experiments import paper
         from identity_mappings.iteration.step import PRECISIONS
@@ -131,19 +141,13 @@ def reproduce(
         print(tables.text(paper.named(table), chosen_tier, reduction, row))
         commands.raise_refused(outcomes)
 
-    run(action)
+    command(action)
 
 
 @task(help={"device": "auto, cpu or cuda", "json": "print it as JSON"})
 def doctor(_, device="auto", json=False):
     """Say what this machine has, what of it works, and what to begin with; half a minute."""
-
-    def action():
-        from identity_mappings import commands
-
-        commands.doctor(device, json)
-
-    run(action)
+    command(lambda commands: commands.doctor(device, json))
 
 
 @task(
@@ -155,13 +159,7 @@ def doctor(_, device="auto", json=False):
 )
 def status(_, table=None, next=None, tier=None):
     """Show which rows have how many finished, diverged, running and stopped runs, per tier, and what is next."""
-
-    def action():
-        from identity_mappings import commands
-
-        commands.status(table, number(next, "next"), tier)
-
-    run(action)
+    command(lambda commands: commands.status(table, number(next, "next"), tier))
 
 
 @task(
@@ -176,37 +174,19 @@ def status(_, table=None, next=None, tier=None):
 )
 def contribute(_, name="", out="contribution.jsonl", table=None, row=None, tier=None):
     """Pack this machine's finished runs into one file for others; CONTRIBUTING.md says where to send it."""
-
-    def action():
-        from identity_mappings import commands
-
-        commands.contribute(name, out, table, row, tier)
-
-    run(action)
+    command(lambda commands: commands.contribute(name, out, table, row, tier))
 
 
 @task(positional=["file"], help={"file": "a contribution, or one record's own file", "dry-run": "add nothing"})
 def receive(_, file, dry_run=False):
     """Check contributed runs, a line each, and add those that are new; nothing that stands is overwritten."""
-
-    def action():
-        from identity_mappings import commands
-
-        commands.receive(file, dry_run)
-
-    run(action)
+    command(lambda commands: commands.receive(file, dry_run))
 
 
 @task(help={"dataset": "cifar10 or cifar100"})
 def data(_, dataset):
     """Download a data set unless it is there, and check it. $IDENTITY_MAPPINGS_DATA chooses the folder."""
-
-    def action():
-        from identity_mappings import commands
-
-        commands.data(dataset)
-
-    run(action)
+    command(lambda commands: commands.data(dataset))
 
 
 @task(name="notebooks")
@@ -287,16 +267,14 @@ def bench(
 ):
     """Measure images per second against a common training loop on this machine; a few minutes."""
 
-    def action():
-        from identity_mappings import commands
-
+    def action(commands):
         lists = {"depth": [number(each, "depth") for each in depth], "runs": [number(each, "runs") for each in runs]}
         single = {"repeats": repeats, "batch": batch, "size": size, "width": width}
         given = {flag: number(text, flag) for flag, text in single.items()} | {"seconds": seconds_of(seconds)}
         chosen = {flag: value for flag, value in given.items() if value is not None}
         commands.bench(**lists, **chosen, precision=precision, device=device, json=json)
 
-    run(action)
+    command(action)
 
 
 @task(

@@ -6,7 +6,6 @@ cluster framework can call.
 
 import multiprocessing
 import queue
-import signal
 import threading
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -19,7 +18,7 @@ import torch
 from .. import environment
 from ..data import SIZES
 from ..errors import Interrupted, UsageError
-from ..guard import STOPS
+from ..guard import stops_answered_by
 from ..hardware import cores
 from ..iteration import memory
 from ..iteration.capture import PLAIN
@@ -88,12 +87,8 @@ def _interrupt():
         asked.number = number
         asked.set()
 
-    before = {number: signal.signal(number, ask) for number in STOPS}
-    try:
+    with stops_answered_by(ask):
         yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _outcome_of(run, how, report, should_stop):
