@@ -18,13 +18,12 @@ from pathlib import Path
 
 import filelock
 
-from ..data import SIZES, load
+from ..data import load
 from ..data.cifar import CHECKSUMS
 from ..errors import UsageError
 from ..experiments import paper
 from ..experiments.protocols import TIERS, Reduction
 from ..experiments.runs import Run, place
-from ..nets.counts import count
 from ..results import records, soundness
 from ..training.state import SAMPLE, due
 
@@ -426,7 +425,7 @@ def _speed(record, run):
     for key in ("wall_seconds", "device_seconds"):
         _expect(record[key] >= 0, f"{key} must be seconds; got {_short(record[key])}")
     done = record["curve"]["iteration"][-1] * run.recipe.protocol.batch
-    operations = count(run.recipe.network, SIZES[run.recipe.dataset]).training_flops * done
+    operations = run.counts.training_flops * done
     seconds = record["device_seconds"]
     _expect(
         operations <= FASTEST * max(seconds, 0.05), f"{seconds} seconds are too few for {operations:.1e} operations"
