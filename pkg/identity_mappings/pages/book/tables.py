@@ -11,7 +11,7 @@ from ...experiments import paper
 from ...experiments.protocols import IMAGES
 from ...nets.counts import parameters
 from .. import pictures
-from ..show import verdict_words
+from ..show import markdown, verdict_words
 from . import evidence
 
 NOT_RUN = "not run"
@@ -37,7 +37,7 @@ def table(number, results=None):
         parts.append(f"No row of Table {number} has been run here yet.")
     if folded := _others(rows, found, results):
         parts.append(folded)
-    return _markdown("\n\n".join(parts))
+    return markdown("\n\n".join(parts))
 
 
 def _of_scales(ran):
@@ -138,12 +138,6 @@ def _table(caption, header, lines, fence=":::"):
     return f"{fence}{{table}} {caption}\n:class: results\n\n{grids.markdown(header, lines)}\n{fence}"
 
 
-def _markdown(text):
-    from IPython.display import Markdown
-
-    return Markdown(text)
-
-
 # --- the chart of a page
 
 WORDS = {  # of a verdict: (colour, filled)
@@ -179,7 +173,7 @@ def forest(number, results=None):
 
     found = points(number, results)
     if not found:
-        return _markdown(f"No row of Table {number} has been run together with its baseline yet: there is no chart.")
+        return markdown(f"No row of Table {number} has been run together with its baseline yet: there is no chart.")
     drawing = pictures.figure(6.8, 0.9 + 0.34 * len(found) + 0.5)
     axis = drawing.add_subplot()
     axis.axvline(0, color=pictures.INK, linewidth=0.9)
@@ -290,7 +284,7 @@ def seen(number, *ids, results=None):
             f"- {row.name()}: the paper has {published(row)}; here [{line.error} %]({address(row)}), n = {line.n}, "
             f"{ran.scale}" + (f"; {words}." if words else ".") + (f" {MEANS[word]}" if word else "")
         )
-    return _markdown("\n".join(lines))
+    return markdown("\n".join(lines))
 
 
 def published(row):
