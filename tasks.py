@@ -7,6 +7,7 @@ invoke book                    the site
 """
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Mistake(invoke.exceptions.ParseError, Exit):
 
 invoke.program.ParseError = invoke.parser.parser.ParseError = Mistake
 
+LONGEST = 10_000  # minutes of trials: a week
 LARGEST = 10**9  # of a number in a command line; what is too large for its purpose is refused where that is known
 ROW = "a row's id, as `invoke status` lists them; may be repeated; default: all rows of the table"
 TIER = "; ".join(f"{tier}: {words}" for tier, words in TIERS.items()) + "; default: smoke, on CUDA quick"
@@ -49,20 +51,31 @@ def run(action):
         raise Exit(code=status)
 
 
-def number(text, flag):
+def command(action):
+    """Run action(commands); the commands of the library, and torch with them, are imported only then."""
+
+    def imported():
+        from identity_mappings import commands
+
+        action(commands)
+
+    run(imported)
+
+
+def number(text, flag, least=1):
     """The whole number that a user wrote after a flag, None for none.
 
     Flags have no default and so are text to invoke, which ends in a traceback where a number is none.
     """
-    return None if text is None else whole(text, f"--{flag}", 1, LARGEST)
+    return None if text is None else whole(text, f"--{flag}", least, LARGEST)
 
 
-def seconds_of(text):
-    """The seconds that a user wrote, None for none."""
+def amount(text, unit):
+    """The number of `unit`, the flag's name as well, that a user wrote; None for none."""
     try:
         return None if text is None else float(text)
     except ValueError:
-        raise UsageError(f"--seconds must be a number of seconds; got {shown(text)}") from None
+        raise UsageError(f"--{unit} must be a number of {unit}; got {shown(text)}") from None
 
 
 @task(
@@ -110,8 +123,7 @@ def reproduce(
     Kill it at any moment: the same command goes on from the last checkpoints.
     """
 
-    def action():
-        from identity_mappings import commands
+    def action(commands):
         from identity_mappings.data import imagenet
         from identity_mappings.errors import choose
         from identity_mappings.experiments import paper
@@ -143,19 +155,13 @@ def reproduce(
         print(tables.text(paper.named(table), chosen_tier, reduction, row))
         commands.raise_refused(outcomes)
 
-    run(action)
+    command(action)
 
 
 @task(help={"device": "auto, cpu or cuda", "json": "print it as JSON"})
 def doctor(_, device="auto", json=False):
     """Say what this machine has, what of it works, and what to begin with; half a minute."""
-
-    def action():
-        from identity_mappings import commands
-
-        commands.doctor(device, json)
-
-    run(action)
+    command(lambda commands: commands.doctor(device, json))
 
 
 @task(
@@ -167,13 +173,7 @@ def doctor(_, device="auto", json=False):
 )
 def status(_, table=None, next=None, tier=None):
     """Show which rows have how many finished, diverged, running and stopped runs, per tier, and what is next."""
-
-    def action():
-        from identity_mappings import commands
-
-        commands.status(table, number(next, "next"), tier)
-
-    run(action)
+    command(lambda commands: commands.status(table, number(next, "next"), tier))
 
 
 @task(
@@ -188,37 +188,19 @@ def status(_, table=None, next=None, tier=None):
 )
 def contribute(_, name="", out="contribution.jsonl", table=None, row=None, tier=None):
     """Pack this machine's finished runs into one file for others; CONTRIBUTING.md says where to send it."""
-
-    def action():
-        from identity_mappings import commands
-
-        commands.contribute(name, out, table, row, tier)
-
-    run(action)
+    command(lambda commands: commands.contribute(name, out, table, row, tier))
 
 
 @task(positional=["file"], help={"file": "a contribution, or one record's own file", "dry-run": "add nothing"})
 def receive(_, file, dry_run=False):
     """Check contributed runs, a line each, and add those that are new; nothing that stands is overwritten."""
-
-    def action():
-        from identity_mappings import commands
-
-        commands.receive(file, dry_run)
-
-    run(action)
+    command(lambda commands: commands.receive(file, dry_run))
 
 
 @task(help={"dataset": "cifar10 or cifar100"})
 def data(_, dataset):
     """Download a data set unless it is there, and check it. $IDENTITY_MAPPINGS_DATA chooses the folder."""
-
-    def action():
-        from identity_mappings import commands
-
-        commands.data(dataset)
-
-    run(action)
+    command(lambda commands: commands.data(dataset))
 
 
 @task(name="notebooks")
@@ -299,30 +281,36 @@ def bench(
 ):
     """Measure images per second against a common training loop on this machine; a few minutes."""
 
-    def action():
-        from identity_mappings import commands
-
+    def action(commands):
         lists = {"depth": [number(each, "depth") for each in depth], "runs": [number(each, "runs") for each in runs]}
         single = {"repeats": repeats, "batch": batch, "size": size, "width": width}
-        given = {flag: number(text, flag) for flag, text in single.items()} | {"seconds": seconds_of(seconds)}
+        given = {flag: number(text, flag) for flag, text in single.items()} | {"seconds": amount(seconds, "seconds")}
         chosen = {flag: value for flag, value in given.items() if value is not None}
         commands.bench(**lists, **chosen, precision=precision, device=device, json=json)
 
-    run(action)
+    command(action)
 
 
 @task(
     help={
-        "minutes": "of trials",
+        "minutes": "of trials; default: 10",
         "nodes": "also lose so many nodes of a local Ray cluster, one after the other",
         "json": "a file for the counts, as book/chaos/NAME.json for the book",
     }
 )
-def chaos(context, minutes=10.0, nodes=0, json=None):
+def chaos(context, minutes=None, nodes=None, json=None):
     """Train a small table again and again under kills, full disks, flipped bits and the like, and count what fails."""
-    kept = f" --json {json}" if json else ""
-    words = f"--minutes {minutes} --nodes {nodes}{kept}"
-    context.run(f"{sys.executable} {HERE}/tests/chaos.py {words}", pty=False)
+    words = []
+
+    def action():
+        length = amount(minutes, "minutes")
+        if length is not None and not 0 <= length <= LONGEST:  # which nan is not, either
+            raise UsageError(f"--minutes must be from 0 to {LONGEST:,}; got {shown(minutes)}")
+        given = {"minutes": length, "nodes": number(nodes, "nodes", least=0), "json": json}
+        words.extend(f"--{flag}={value}" for flag, value in given.items() if value is not None)
+
+    run(action)
+    context.run(shlex.join([sys.executable, f"{HERE}/tests/chaos.py", *words]), pty=False)
 
 
 @task(help={"args": "further arguments for pytest"})

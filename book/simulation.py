@@ -79,7 +79,7 @@ def _lines(relation, cases, repeats):
         for spread in SPREADS:
             found = [shares(relation, n, spread, difference, repeats=repeats)[counted] for n in RUNS]
             truth = f"{difference:g} points worse" if difference else "no difference"
-            lines.append((truth, f"{spread:g}", f"{counted} ({right})", *(f"{each:.1f} %" for each in found)))
+            lines.append((truth, f"{spread:g}", f"{counted} ({right})", *(f"{each:.1f} %" for each in found)))
     return lines
 
 
@@ -95,7 +95,7 @@ def failures(repeats=REPEATS):
     lines = []
     for truth, difference, failing, counted in cases:
         found = [shares("fails", n, 1.0, difference, failing, repeats)[counted.partition(" ")[0]] for n in RUNS]
-        lines.append((truth, counted, *(f"{each:.1f} %" for each in found)))
+        lines.append((truth, counted, *(f"{each:.1f} %" for each in found)))
     return grids.markdown(("the truth", "word", *(f"n = {n}" for n in RUNS)), lines)
 
 
@@ -104,10 +104,10 @@ def many(repeats=REPEATS):
     alone = shares("above", FAILED_RUNS, 1.0, repeats=repeats)
     twice = wrong_after_a_second_look(3, 5, 1.0, repeats)
     lines = [
-        ("one comparison, three runs", f"{alone['seen'] + alone['contradicted']:.1f} %"),
-        ("one comparison, three runs, and five where three do not decide", f"{twice:.1f} %"),
+        ("one comparison, three runs", f"{alone['seen'] + alone['contradicted']:.1f} %"),
+        ("one comparison, three runs, and five where three do not decide", f"{twice:.1f} %"),
         *(
-            (f"a table of {k} comparisons, three runs", f"{wrong_in_a_table(k, 3, 1.0, repeats // 2):.0f} %")
+            (f"a table of {k} comparisons, three runs", f"{wrong_in_a_table(k, 3, 1.0, repeats // 2):.0f} %")
             for k in (4, 10)
         ),
     ]

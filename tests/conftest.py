@@ -67,7 +67,8 @@ def put(outcome, tmp_path):
             made = outcome(error, "finished" if error is not None else "diverged")
             if losses:
                 iterations = run.recipe.protocol.iterations
-                made["curve"] = made["curve"] | {
+                whole = {column: values * len(losses) for column, values in made["curve"].items()}
+                made["curve"] = whole | {
                     "iteration": [iterations // 20, iterations // 10, iterations // 2, iterations],
                     "train_loss": [loss + seed / 100 for loss in losses],
                     **{name: made["curve"][name] * 4 for name in ("rate", "train_error", "test_error")},

@@ -18,8 +18,9 @@ import tasks  # noqa: E402
 from identity_mappings import commands  # noqa: E402
 from identity_mappings.__main__ import main, parser  # noqa: E402
 from identity_mappings.data import cifar  # noqa: E402
+from identity_mappings.errors import UsageError  # noqa: E402
+from identity_mappings.machines import bench  # noqa: E402
 from identity_mappings.pages import notebooks, site  # noqa: E402
-from identity_mappings.training import bench  # noqa: E402
 
 LINES = 12  # of standard error; argparse repeats a command's usage
 
@@ -78,7 +79,15 @@ def harmless(tmp_path, monkeypatch):
     def no_network(_):
         raise OSError("no network")
 
+    def no_cluster(_):
+        raise UsageError("no cluster")
+
+    monkeypatch.setattr(invoke.Context, "run", lambda *_, **__: None)  # the trials of `chaos`
     monkeypatch.setattr(commands, "train_runs", lambda *_: {})
+    monkeypatch.setattr(commands, "left", lambda *_: "")
+    monkeypatch.setattr(commands, "doctor", lambda *_, **__: None)
+    monkeypatch.setattr(commands.clusters, "connected", no_cluster)
+    monkeypatch.setattr(commands.queue, "candidates", lambda *_: [])
     monkeypatch.setattr(notebooks, "execute", lambda *_: None)
     monkeypatch.setattr(cifar, "_torchvision", no_network)
     monkeypatch.setattr(bench, "floors", lambda _: {})
@@ -127,6 +136,9 @@ def test_any_line_to_the_module_is_answered(harmless, capsys, line):
 @example(["reproduce", "--table", "1", "--seeds", "²"])
 @example(["book", "--port", "99999", "--serve"])
 @example(["bench", "--seconds", "abc"])
+@example(["chaos", "--minutes", "abc"])
+@example(["chaos", "--minutes", "inf"])
+@example(["chaos", "--nodes=x"])
 def test_any_line_to_invoke_is_answered(harmless, capsys, line):
     answered(as_tasks, line, capsys)
 

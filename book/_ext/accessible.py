@@ -16,6 +16,7 @@ addEventListener("resize", reach);
 def setup(app):
     app.add_js_file(None, body=REACH)
     app.connect("config-inited", rank)
+    app.connect("config-inited", number_nothing, priority=900)
     app.connect("html-page-context", complete, priority=900)  # after the theme has put its functions there
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -23,6 +24,11 @@ def setup(app):
 def rank(app, config):
     """Have the search find chapters before the pages of single rows; Sphinx asks for the whole path."""
     config.html_search_scorer = str(Path(app.confdir, "_static", "scorer.js"))
+
+
+def number_nothing(app, config):
+    """Leave captions without numbers: "Table 2" is the paper's. Jupyter Book's LaTeX part numbers whatever is set."""
+    config.numfig = False
 
 
 def complete(app, pagename, templatename, context, doctree):
@@ -52,4 +58,6 @@ def with_labels(body):
             for row in table.select("tbody tr"):
                 for name, cell in zip(names, row.find_all(["td", "th"]), strict=False):
                     cell["data-label"] = name
+                    if not cell.get_text(strip=True) and not cell.img:
+                        cell.clear()  # an empty cell is no line of a card
     return str(soup)

@@ -12,7 +12,7 @@ from . import data as datasets
 from . import grids
 from .data import cifar, imagenet
 from .environment import half
-from .errors import UsageError, choose
+from .errors import UsageError, choose, whole
 from .experiments import paper, runs, studies
 from .experiments.protocols import IMAGENET, TIERS, Reduction
 from .hardware import be_exact, device_name, resolve_device
@@ -355,8 +355,7 @@ def receive(file=None, dry_run=False, changes=None):
 
 def worth_running(count, tier=None):
     """Print the `count` runs that would tell most, by `machines.queue`, with what they cost here and their commands."""
-    if not 1 <= count <= 1000:
-        raise UsageError(f"--next must be a whole number from 1 to 1,000; got {count}")
+    count = whole(count, "--next", 1, 1000)
     device = resolve_device("auto")
     tier = choose(tier or default_tier(device), TIERS, "tier")
     for place, each in enumerate(queue.candidates(tier, device_name(device))[:count], 1):

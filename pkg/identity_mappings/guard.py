@@ -68,12 +68,19 @@ def _stopped_by_signals():
         came.append(number)
         raise Interrupted(KEPT, number)
 
-    before = {number: signal.signal(number, stop) for number in STOPS}
-    try:
+    with stops_answered_by(stop):
         yield came
+
+
+@contextmanager
+def stops_answered_by(handler):
+    """Have handler(number, frame) answer SIGINT and SIGTERM until the end of this context."""
+    before = {number: signal.signal(number, handler) for number in STOPS}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 def _show_any_character():

@@ -73,7 +73,7 @@ def test_page_needs_no_network(visit, name):
         page.evaluate("MathJax.startup.promise")
         assert page.locator("span.math mjx-container, div.math mjx-container").count() >= equations
         assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
-        assert page.locator("mjx-container svg").first.bounding_box()["width"] > 0
+        assert page.locator("article mjx-container svg").first.bounding_box()["width"] > 0
     assert (
         page.locator("img").evaluate_all("all => all.filter(i => i.src && i.complete && !i.naturalWidth).length") == 0
     )

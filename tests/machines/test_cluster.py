@@ -13,12 +13,11 @@ import pytest
 import ray_nodes
 from conftest import small_run, toy
 
-from identity_mappings.errors import UsageError
+from identity_mappings.errors import Interrupted, UsageError
 from identity_mappings.machines import cluster
 from identity_mappings.results import records
 from identity_mappings.training import checkpoint, train
 from identity_mappings.training.loop import How
-from identity_mappings.training.many import Interrupted
 
 
 class Reference:

@@ -18,7 +18,7 @@ from identity_mappings.data import load
 from identity_mappings.errors import UsageError
 from identity_mappings.experiments.runs import Run
 from identity_mappings.machines import contributions
-from identity_mappings.results import records
+from identity_mappings.results import records, soundness
 from identity_mappings.training import train
 
 COMMITTED = Path(__file__).resolve().parents[2] / "results"
@@ -44,7 +44,8 @@ def packed(tmp_path, taken=None, by="Ada Lovelace"):
     home, path = tmp_path / "theirs", tmp_path / "contribution.jsonl"
     for record in taken:
         records.store(run_of(record), record, home)
-    assert contributions.pack(path, [run_of(record) for record in taken], by, home) == len(taken)
+    told = contributions.pack(path, [run_of(record) for record in taken], by, home)
+    assert [each.state for each in told] == ["added"] * len(taken)
     return path
 
 
@@ -199,7 +200,7 @@ def test_a_forged_record_is_refused_and_the_true_ones_beside_it_are_taken(tmp_pa
     forged = copy.deepcopy(LONG)
     forge(forged)
     path = tmp_path / "contribution.jsonl"
-    lines = [{"sha256": contributions.digest(record), "record": record} for record in (first, forged, last)]
+    lines = [{"sha256": soundness.digest(record), "record": record} for record in (first, forged, last)]
     header = {"contribution": 1, "by": "Mallory", "records": 3}
     path.write_text("".join(json.dumps(line) + "\n" for line in (header, *lines)))
     received = list(contributions.receive(path, tmp_path / "ours"))

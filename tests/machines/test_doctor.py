@@ -5,10 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from identity_mappings import doctor, environment
+from identity_mappings import environment
 from identity_mappings.__main__ import main
 from identity_mappings.experiments import paper
 from identity_mappings.iteration.capture import PLAIN
+from identity_mappings.machines import doctor
 from identity_mappings.nets.counts import count
 from identity_mappings.nets.networks import cifar_spec
 

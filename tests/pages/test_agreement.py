@@ -8,6 +8,7 @@ import pytest
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.runs import Run, place
 from identity_mappings.pages import figures, readme, show
+from identity_mappings.pages.book import landing
 from identity_mappings.pages.book import tables as pages
 from identity_mappings.results import ledger, records, tables
 from identity_mappings.results.claims import CLAIMS
@@ -101,3 +102,18 @@ def test_the_ledger_repeats_the_tables(folder):
             found = ledger.claim_verdicts(claim).get(f"{TIER} tier")
             assert found is None or line.verdict.endswith(str(found))
     assert checked > 15
+
+
+def test_readme_and_landing_page_count_the_same_rows(folder):
+    """A row of six recipes has been run when all six have; Table 1 is one line of both coverages."""
+    (in_readme,) = (line for line in readme.coverage().splitlines() if "Table 1," in line)
+    (on_page,) = (line for line in landing.coverage().data.splitlines() if "[Table 1]" in line)
+    rows, spread = re.search(r"(\d+) rows?, (n = \d+(?: to \d+)?)", in_readme).groups()
+    assert f"{rows} ({spread})" in on_page
+
+
+def test_a_row_of_six_that_is_run_in_part_is_counted_nowhere(outcome, tmp_path, monkeypatch):
+    monkeypatch.setenv("IDENTITY_MAPPINGS_RESULTS", str(tmp_path))
+    (row,) = paper.rows(1, ["exclusive-gating-0-to-5"])
+    records.write(Run(*place(row, "bias-1"), TIER, 0), outcome(50.0))
+    assert "n = " not in readme.coverage() + landing.coverage().data

@@ -8,8 +8,9 @@ import pytest
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import Run, place
-from identity_mappings.pages import figures, show
+from identity_mappings.pages import figures, plots, show
 from identity_mappings.results import records
+from identity_mappings.results.statistics import summarise
 
 
 @pytest.mark.parametrize("figure", figures.FIGURES.values(), ids=lambda figure: figure.name)
@@ -54,7 +55,7 @@ def test_a_figure_is_drawn_from_curves_with_enough_points(folder, outcome):
         assert figure.drawn() == []
         text = show.figure("6-left").data
         assert text.endswith(
-            "Not drawn: a curve needs 20 points, and the records have fewer: `110-original` (17 points). "
+            "Not drawn: a curve needs 20 points, and the records have fewer: ResNet-110, original (17 points). "
             "Train them anew."
         )
         assert show.curves(2, "110-original", "quick").data in text
@@ -80,3 +81,11 @@ def test_a_page_gets_a_plot_a_picture_and_the_data(folder, outcome):
     assert [float(line["test_error"]) for line in ours] == curve["test_error"]
     assert [int(line["iteration"]) for line in ours] == curve["iteration"]
     assert any(line["test_error"] == "" for line in lines if line["row"] == "conv-1x1")
+
+
+@pytest.mark.parametrize(("end", "top"), [(5.0, 20), (20.0, 30), (48.8, 100), (None, 20)])
+def test_the_error_axis_is_cut_for_runs_that_end_low_only(folder, outcome, end, top):
+    write(outcome(end, "finished" if end else "diverged"), 1, "original", "pocket")
+    (row,) = paper.rows(1, ["original"])
+    figure = plots.curves([summarise(row, "pocket")])
+    assert figure.axes[1].get_ylim() == (0, top)

@@ -9,7 +9,7 @@ import pytest
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import IMAGENET, Reduction
 from identity_mappings.experiments.runs import Run
-from identity_mappings.pages import explorers
+from identity_mappings.pages import explorers, show
 from identity_mappings.pages.pictures import lines
 from identity_mappings.results import costs, records
 
@@ -197,3 +197,11 @@ def test_citations_are_there():
     known = set(re.findall(r"^@\w+\{(\w+),", (BOOK / "references.bib").read_text(), re.M))
     cited = {key for text in CHAPTERS.values() for key in re.findall(r"\{cite:[tp]\}`(\w+)`", text)}
     assert cited <= known and known <= cited
+
+
+@pytest.mark.parametrize("name", ["choices", "gate-bias"])
+def test_a_study_names_its_settings_by_their_words(name):
+    text = show.study(name).data
+    named = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
+    assert {row.name() for row in paper.rows(name)} <= {*named}
+    assert not {row.id for row in paper.rows(name)} & {*named}

@@ -120,6 +120,22 @@ def test_the_chart_shows_what_the_verdicts_say(three_seeds):
     assert "seen" in picture.alt and picture.words.endswith(".")
 
 
+def test_a_chart_of_single_pairs_shows_no_interval_and_says_so(ran):
+    ran(1, "original", "pocket", (50.0,))
+    ran(1, "scaling-0.5-1", "pocket", (80.0,))
+    picture = pages.forest(1, ran.results)
+    assert picture.data["half of the 95 % interval"] == ("",)
+    assert "it has no interval and decides nothing" in picture.words and "diamond" not in picture.words
+    assert "+30.0 points, one pair of runs, undecided" in picture.alt
+    (axis,) = picture.figure.axes
+    marks = [line for line in axis.lines if line.get_marker() == "o"]
+    assert len(marks) == 1 and marks[0].get_markerfacecolor() == "none"
+    left, right = axis.get_xlim()
+    assert left < 30 < right / 1.2  # not on the frame
+    (legend,) = picture.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["undecided, one pair"]
+
+
 def test_a_new_record_changes_the_pages(three_seeds, ran):
     folder = three_seeds / "book" / "rows"
     rows.write_all(folder, three_seeds)

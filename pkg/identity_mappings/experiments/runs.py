@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from ..data import SIZES
 from ..errors import folder, whole
+from ..nets.counts import count
 from . import paper
 from .protocols import Reduction, recipe
 from .rows import Row
@@ -48,6 +50,11 @@ class Run:
     @property
     def recipe(self):
         return recipe(self.row.recipe(self.variant), self.tier, self.reduction)
+
+    @property
+    def counts(self):
+        """The `Counts` of its network on images of its data set's size."""
+        return count(self.recipe.network, SIZES[self.recipe.dataset])
 
     @property
     def name(self):

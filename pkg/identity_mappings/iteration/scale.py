@@ -2,11 +2,8 @@
 
 import torch
 
-FIRST, GROWTH, EVERY = (
-    2.0**16,
-    2.0,
-    2000,
-)  # the scale at the start; times that after so many iterations without overflow
+FIRST = 2.0**16  # the scale at the start
+GROWTH, EVERY = 2.0, 2000  # times that after so many iterations without overflow
 
 
 class LossScale:

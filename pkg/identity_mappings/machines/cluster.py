@@ -305,7 +305,8 @@ def work(home, run, how, dataset, source, token):
     """
     if (found := source_digest()) != source:
         raise UsageError(f"{_here()} runs another library ({found[:12]}, expected {source[:12]}): {PACKAGE}")
-    data.DATASETS[run.recipe.dataset] = lambda: _own(dataset)  # it came with the job: no machine needs files of its own
+    # it came with the job: no machine needs files of its own
+    data.DATASETS[run.recipe.dataset] = lambda _: _own(dataset)
     with ExitStack() as kept:
         if token is None:
             folder = kept.enter_context(tempfile.TemporaryDirectory(prefix="identity-mappings-"))

@@ -7,7 +7,6 @@ A contribution is a text file of JSON lines: a header, then a record and its SHA
 where a record goes follows from the table, row, tier and seed that it is of. Nothing in it is ever run.
 """
 
-import hashlib
 import json
 import math
 import re
@@ -19,15 +18,14 @@ from pathlib import Path
 
 import filelock
 
-from ..data import SIZES, load
+from ..data import load
 from ..data.cifar import CHECKSUMS
 from ..errors import UsageError
 from ..experiments import paper
 from ..experiments.protocols import TIERS, Reduction
 from ..experiments.runs import Run, place
-from ..nets.counts import count
-from ..results import records
-from ..training.state import CURVE, SAMPLE, due
+from ..results import records, soundness
+from ..training.state import SAMPLE, due
 
 FORMAT = 1
 LARGEST_FILE = 256 << 20  # bytes; read line by line
@@ -71,7 +69,7 @@ def pack(path, runs, by="", results=None):
             continue
         try:
             check(record, known)
-            lines.append({"sha256": digest(record), "record": record})
+            lines.append({"sha256": soundness.digest(record), "record": record})
             told.append(Received("added", run.name))
         except UsageError as error:
             told.append(Received("refused", run.name, str(error)))
@@ -80,12 +78,6 @@ def pack(path, runs, by="", results=None):
     header = {"contribution": FORMAT, "by": by, "records": len(lines)}
     records.write_atomically(path, "".join(json.dumps(line) + "\n" for line in (header, *lines)).encode())
     return told
-
-
-def digest(record):
-    """The SHA-256 of a record's JSON in one fixed form, a digest of its own left out."""
-    plain = {key: value for key, value in record.items() if key != "digest"} if isinstance(record, dict) else record
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -144,6 +136,8 @@ def _judged(what, read, by, results, keep, seen):
         return Received(_add(run, record, by, results, keep, seen), what)
     except UsageError as error:
         return Received("refused", what, str(error))
+    except RecursionError:
+        return Received("refused", what, "it is nested too deep")
 
 
 def _entries(path):
@@ -189,26 +183,21 @@ def _header(header, path):
 def _record_of_line(text):
     line = _parsed(text, "its line")
     _expect(isinstance(line, dict) and line.keys() == {"sha256", "record"}, "its line must hold a record and its sum")
-    found = digest(line["record"])
-    _expect(found == line["sha256"], "damaged on the way: its checksum does not match")
     _expect(isinstance(line["record"], dict), f"a record must be a JSON object; got {_kind(line['record'])}")
+    _expect(soundness.digest(line["record"]) == line["sha256"], "damaged on the way: its checksum does not match")
     _expect("contributed" not in line["record"], "it was contributed before: whoever ran it may contribute it")
     return line["record"]
 
 
 def _record_alone(text):
     _expect(len(text) <= LARGEST_LINE, f"a record must have at most {LARGEST_LINE >> 10} KiB")
-    record = _parsed(text, "the file")
-    _expect(isinstance(record, dict), f"a record must be a JSON object; got {_kind(record)}")
-    return record
+    return _parsed(text, "the file")
 
 
 def _parsed(text, what):
     try:
-        return json.loads(text, parse_constant=lambda name: _refuse(f"{what} must be JSON without {name}"))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, UsageError):
-            raise
+        return soundness.loads(text)
+    except ValueError as error:
         raise UsageError(f"{what} must be JSON; it cannot be read ({_short(error)})") from error
 
 
@@ -228,7 +217,7 @@ def _add(run, record, by, results, keep, seen):
         if by is not None:
             record = record | {"contributed": {"by": by, "received": datetime.now(UTC).date().isoformat()}}
         if "digest" in record:
-            record = record | {"digest": digest(record)}
+            record = record | {"digest": soundness.digest(record)}
         run.folder(results).mkdir(parents=True, exist_ok=True)
         try:
             with filelock.FileLock(run.lock_path(results), timeout=0):
@@ -278,29 +267,27 @@ def check(record, known=in_history):
     """The `Run` whose record this can be. Raises UsageError for one that this library cannot have written.
 
     known(commit): whether it is of this repository's past, None to leave that to others.
-    The recipe must be ours, the data official, the commit known, and the curve one that the protocol gives: an entry at
-    the end of each epoch and of the schedule, the rates of the schedule, errors that are whole numbers of images.
+    It must be sound, as every record that is read; beyond that the recipe must be ours, the data official, the commit
+    known, and the curve one that the protocol gives: an entry at the end of each epoch and of the schedule, the rates
+    of the schedule, errors that are whole numbers of images.
     It tells damage and carelessness, not a careful forgery: only training the seed again does.
     """
+    try:
+        soundness.check(record)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     run = _run_of(record)
-    _expect(record.get("digest") in (None, digest(record)), "damaged: its digest is not that of what it says")
-    _words_and_numbers(record)
+    _words_and_sizes(record)
     _where_from(record, run, known)
     _curve(record, run)
-    _end(record)
     _speed(record, run)
     return run
 
 
 def _run_of(record):
     """The run that the record names, if its recipe is the one that this library trains for it."""
-    keys = {"format": int, "table": (int, str), "row": str, "variant": str, "tier": str, "reduction": str, "seed": int}
-    for key, kinds in keys.items():
-        value = record.get(key)
-        _expect(isinstance(value, kinds) and not isinstance(value, bool), f"{key} is {_kind(value)}, or missing")
-    _expect(record["format"] == records.FORMAT, f"format must be {records.FORMAT}; got {record['format']}")
     _expect(record["tier"] in TIERS, f"tier must be one of {', '.join(TIERS)}; got {_short(record['tier'])}")
-    _expect(0 <= record["seed"] <= LARGEST_SEED, f"seed must be from 0 to {LARGEST_SEED}; got {_short(record['seed'])}")
+    _expect(record["seed"] <= LARGEST_SEED, f"seed must be from 0 to {LARGEST_SEED}; got {_short(record['seed'])}")
     _expect(len(record["reduction"]) <= 60, "reduction is too long")
     (row,) = paper.rows(record["table"], [record["row"]])
     _expect(record["variant"] in row.networks, f"row {row.id} has no variant {_short(record['variant'])}")
@@ -308,13 +295,13 @@ def _run_of(record):
     _expect(home is row, f"this recipe's records lie with row {home.id} of {home.table}")
     run = Run(row, record["variant"], record["tier"], record["seed"], Reduction.parse(record["reduction"]))
     _expect(_images(run) in COUNTS, f"runs on {run.recipe.dataset} cannot be checked here")
-    ours, theirs = records.recipe_hash(run.recipe), record.get("recipe_hash")
+    ours, theirs = records.recipe_hash(run.recipe), record["recipe_hash"]
     _expect(theirs == ours, f"of another recipe: expected {ours}, got {_short(theirs)}")
-    _expect(record.get("recipe") == run.recipe.to_json(), "the recipe that it spells out is not the one of its hash")
+    _expect(record["recipe"] == run.recipe.to_json(), "the recipe that it spells out is not the one of its hash")
     return run
 
 
-def _words_and_numbers(record):
+def _words_and_sizes(record):
     """Nothing in the record is larger than what a record holds, or is text that a page would read as more than text."""
     remarks = {key: value for key, value in record.items() if key not in ("recipe", "curve")}
     size = len(json.dumps(remarks))
@@ -337,11 +324,9 @@ def _texts(value):
 
 def _where_from(record, run, known):
     """Device, versions, precision, commit, data and time."""
-    for key in ("device", "precision", "written"):
-        _expect(isinstance(record.get(key), str) and record[key], f"{key} must be text; got {_kind(record.get(key))}")
-    versions = record.get("versions")
-    named = isinstance(versions, dict) and {"python", "torch"} <= versions.keys()
-    _expect(named and all(isinstance(v, str) for v in versions.values()), "versions must name python and torch")
+    for key in ("device", "precision"):
+        _expect(record[key], f"{key} must be named; it is empty")
+    _expect({"python", "torch"} <= record["versions"].keys(), "versions must name python and torch")
     try:
         written = datetime.fromisoformat(record["written"])
         early = written <= datetime.now(UTC) + timedelta(days=1)
@@ -349,8 +334,8 @@ def _where_from(record, run, known):
         raise UsageError(f"written must be a time with its zone; got {_short(record['written'])}") from None
     _expect(early, f"written lies in the future: {record['written']}")
     checksum = data_checksum(_images(run))
-    _expect(record.get("data_checksum") == checksum, f"data_checksum must be {checksum[:16]}..., the official data's")
-    _commit(record.get("commit"), known)
+    _expect(record["data_checksum"] == checksum, f"data_checksum must be {checksum[:16]}..., the official data's")
+    _commit(record["commit"], known)
     given = record.get("contributed")
     if given is not None:  # a record's own file, received before
         good = isinstance(given, dict) and given.keys() == {"by", "received"}
@@ -365,7 +350,7 @@ def data_checksum(name):
 
 def _commit(commit, known):
     """Raises UsageError for what is no commit, or for one that is not `known`."""
-    _expect(isinstance(commit, str), "commit is missing: train from a checkout, or from an installation of one")
+    _expect(commit is not None, "commit is missing: train from a checkout, or from an installation of one")
     _expect(not commit.endswith("+changes"), "made by a library with changes of its own: train with a commit as it is")
     _expect(re.fullmatch(r"[0-9a-f]{40}", commit), f"commit must be 40 hex digits; got {_short(commit)}")
     _expect(known is None or known(commit), f"commit {commit[:12]} is none of this repository's: fetch its history")
@@ -373,29 +358,30 @@ def _commit(commit, known):
 
 def _curve(record, run):
     """The curve is one that the run's protocol gives, up to where it ended."""
-    curve = record.get("curve")
-    good = isinstance(curve, dict) and curve.keys() == set(CURVE) and all(isinstance(c, list) for c in curve.values())
-    _expect(good, f"curve must have the columns {', '.join(CURVE)}")
+    curve = record["curve"]
+    _expect(curve.keys() == soundness.CURVE.keys(), f"curve must have the columns {', '.join(soundness.CURVE)}")
     expected, protocol = curve["iteration"], run.recipe.protocol
-    diverged = record.get("status") == "diverged"
+    diverged = record["status"] == "diverged"
     full = [every[: len(expected)] if diverged else every for every in entries(run)]
-    _expect(expected and expected in full, "curve must have its entries where the trainer makes them, up to its end")
-    _expect(all(len(column) == len(expected) for column in curve.values()), "the curve's columns differ in length")
+    _expect(expected in full, "curve must have its entries where the trainer makes them, up to its end")
+    at = expected[-1] if diverged else None
+    _expect(record["diverged_at"] == at, f"diverged_at must be {at}")
     rates = zip(curve["rate"], (protocol.rate(i - 1) for i in expected), strict=True)
     # a first release multiplied where this one divides: equal to the last bit but one
-    as_scheduled = all(_number(ours) and math.isclose(ours, theirs, rel_tol=1e-12) for ours, theirs in rates)
+    as_scheduled = all(math.isclose(ours, theirs, rel_tol=1e-12) for ours, theirs in rates)
     _expect(as_scheduled, "the curve's rates are not the schedule's")
     last, images = len(expected) - 1, _counts(run)[1]
     between = record.get("curve_test_images", images)
     _expect(between in (SAMPLE, images), f"curve_test_images must be {SAMPLE}; got {_short(between)}")
-    for k, (loss, train, test) in enumerate(zip(*(curve[name] for name in CURVE[2:]), strict=True)):
+    columns = (curve[name] for name in ("train_loss", "train_error", "test_error"))
+    for k, (loss, train, test) in enumerate(zip(*columns, strict=True)):
         at = f"at iteration {expected[k]}"
         seen = (expected[k] - (expected[k - 1] if k else 0)) * protocol.batch
         _expect(_share(train, seen), f"the training error {at} is no number of images of {seen}; got {_short(train)}")
         if k == last and diverged:
             _expect(loss is None and test is None, "a diverged run must end without a loss and a test error")
             continue
-        _expect(_number(loss) and loss >= 0, f"the training loss {at} must be a number; got {_short(loss)}")
+        _expect(loss is not None and loss >= 0, f"the training loss {at} must be a number; got {_short(loss)}")
         tested = images if k == last else between
         _expect(_share(test, tested), f"the test error {at} is no number of images of {tested}; got {_short(test)}")
 
@@ -428,29 +414,18 @@ def _counts(run):
 
 def _share(percent, images):
     """Whether `percent` is that of a whole number of `images`."""
-    if not _number(percent) or not 0 <= percent <= 100:
+    if percent is None:
         return False
     wrong = percent * images / 100
     return abs(wrong - round(wrong)) < 1e-6
 
 
-def _end(record):
-    """How the run ended is what its curve says."""
-    status, curve = record.get("status"), record["curve"]
-    _expect(status in ("finished", "diverged"), f"status must be finished or diverged; got {_short(status)}")
-    _expect("test_error" in record, "test_error is missing")
-    _expect(record["test_error"] == curve["test_error"][-1], "test_error must be the last of the curve's")
-    at = curve["iteration"][-1] if status == "diverged" else None
-    _expect("diverged_at" in record and record["diverged_at"] == at, f"diverged_at must be {at}")
-
-
 def _speed(record, run):
     """The time that the run says it took is not less than any device takes."""
     for key in ("wall_seconds", "device_seconds"):
-        value = record.get(key)
-        _expect(_number(value) and value >= 0, f"{key} must be seconds; got {_short(value)}")
+        _expect(record[key] >= 0, f"{key} must be seconds; got {_short(record[key])}")
     done = record["curve"]["iteration"][-1] * run.recipe.protocol.batch
-    operations = count(run.recipe.network, SIZES[run.recipe.dataset]).training_flops * done
+    operations = run.counts.training_flops * done
     seconds = record["device_seconds"]
     _expect(
         operations <= FASTEST * max(seconds, 0.05), f"{seconds} seconds are too few for {operations:.1e} operations"
@@ -477,10 +452,6 @@ def _shown(text):
 
 def _whole(value):
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value):
-    return (_whole(value) and abs(value) < 2**63) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _kind(value):

@@ -3,11 +3,9 @@
 import statistics
 from dataclasses import dataclass
 
-from ..data import SIZES
 from ..experiments import paper
 from ..experiments.protocols import Reduction
 from ..experiments.runs import Run, place
-from ..nets.counts import count
 from ..results import records
 from ..results.verdicts import claimed, verdict
 
@@ -89,7 +87,7 @@ def _baseline(row):
 def _operations(run):
     """Of a whole run."""
     protocol = run.recipe.protocol
-    return count(run.recipe.network, SIZES[run.recipe.dataset]).training_flops * protocol.batch * protocol.iterations
+    return run.counts.training_flops * protocol.batch * protocol.iterations
 
 
 def seconds_per_operation(tier, device, results=None):

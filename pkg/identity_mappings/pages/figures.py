@@ -26,13 +26,17 @@ def sparse(summaries):
     Training enters POINTS or more; records that were made before it did have fewer. A run that diverged had no time to.
     """
     short = {
-        f"`{summary.name}` ({len(record['curve']['iteration'])} points)"
+        f"{summary.row.name(summary.variant)} ({_points(len(record['curve']['iteration']))})"
         for summary in summaries
         for record in summary.records
         if record["status"] == "finished"
         and len(record["curve"]["iteration"]) < min(POINTS, record["recipe"]["protocol"]["iterations"])
     }
     return ", ".join(sorted(short))
+
+
+def _points(number):
+    return f"{number} point" + "s" * (number != 1)
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,7 @@ class Picture:
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
         text = text.replace(INK, "currentColor").replace(PAPER, f"var(--pst-color-background, {PAPER})")
         # what has no fill or stroke of its own is black in SVG, text above all
-        least = (
-            50 * self.figure.get_figwidth()
-        )  # pixels: narrower than that, a phone scrolls it and its words stay legible
+        least = 44 * self.figure.get_figwidth()  # pixels: eight inches fit a phone, and what is wider scrolls there
         said = f'role="img" aria-label="{html.escape(self.alt)}"'
         return text.replace("<svg ", f'<svg fill="currentColor" style="min-width: {least:.0f}px" {said} ', 1)
 

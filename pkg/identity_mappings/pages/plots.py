@@ -212,6 +212,10 @@ def has_floors(outcome):
 
 
 def _top(summaries):
-    """Where the error axis ends: at 20 %, as the paper's figures do, or high enough for where every run ends."""
+    """Where the error axis ends: at 20 %, as the paper's figures do, or high enough for where every run ends.
+
+    Where that is more than half of the axis, it shows the whole curve: a run that ends there has not come far.
+    """
     ends = [record["test_error"] for summary in summaries for record in summary.records]
-    return min(100, max([20, *(1.5 * end for end in ends if end is not None)]))
+    top = max([20, *(1.5 * end for end in ends if end is not None)])
+    return top if top <= 50 else 100

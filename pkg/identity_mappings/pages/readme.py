@@ -12,7 +12,7 @@ from .. import grids
 from ..experiments import paper
 from ..experiments.protocols import TIERS
 from ..results import records, tables
-from ..results.statistics import summaries, summarise
+from ..results.statistics import summarise
 from ..results.verdicts import claimed, verdict
 from . import diagrams
 from .pictures import COLOURS, FAINT, INK, PAPER, Picture, figure, plain
@@ -54,7 +54,7 @@ def written(text, results=None):
 def protocol(results=None):
     """One sentence: how far the paper's own protocol has been run."""
     rows = [row for table in paper.TABLES for row in paper.rows(table)]
-    run = sum(all(each.n for each in summaries(row, "paper", results=results)) for row in rows)
+    run = len(tables.covered(rows, "paper", results))
     run = "no row" if not run else f"{run} of the {len(rows)} rows"
     return fill(
         f"**The paper's own protocol has been run for {run} of its Tables 1 to 4**, and for nothing on ImageNet. What "
@@ -102,8 +102,7 @@ def coverage(results=None):
 
 
 def _covered(rows, tier, results):
-    counts = [min(summary.n for summary in summaries(row, tier, results=results)) for row in rows]
-    run = [n for n in counts if n]
+    run = tables.covered(rows, tier, results)
     if not run:
         cut = any(records.reductions(row, tier, results) for row in rows)
         return "cut down only" if cut else "not run"

@@ -16,12 +16,13 @@ from ..experiments.rows import FAIL_ABOVE
 from ..experiments.runs import place
 from ..results import records, tables
 from ..results.quantities import ERROR, FINAL_LOSS
-from ..results.statistics import learnt, summaries, summarise
+from ..results.statistics import gaps, learnt, summaries, summarise
 from ..results.verdicts import Comparison, claimed, verdict
 from . import figures
 
 
-def _markdown(*parts):
+def markdown(*parts):
+    """Markdown for Jupyter and the book, of the parts that say something."""
     from IPython.display import Markdown
 
     return Markdown("\n\n".join(part for part in parts if part))
@@ -54,7 +55,7 @@ def result(table, row, tier, reduction=""):
     settings = [(f"`{line.name}`", line.error, line.n, line.verdict) for line in each]
     listed = grids.markdown(("setting", "test error, %", "n", "verdict"), settings) if settings else ""
     warning = f"**Not comparable with the paper's number.** {tables.note(table, tier).removeprefix('Percent. ')}"
-    return _markdown(" ".join(lines), listed, "" if tier == "paper" else warning)
+    return markdown(" ".join(lines), listed, "" if tier == "paper" else warning)
 
 
 def verdict_words(row, line):
@@ -84,7 +85,7 @@ def recipe(runs):
         ("momentum, weight decay", f"{protocol.momentum:g}, {protocol.weight_decay:g}"),
         ("augmentation", protocol.words),
     ]
-    return _markdown(grids.markdown(("recipe", ""), lines))
+    return markdown(grids.markdown(("recipe", ""), lines))
 
 
 def _settings(shortcut):
@@ -112,9 +113,7 @@ def provenance(table, row, tier, reduction=""):
         for record in found
     ]
     return (
-        _markdown(grids.markdown(("variant", *header) if several else header, lines))
-        if lines
-        else _markdown("Not run.")
+        markdown(grids.markdown(("variant", *header) if several else header, lines)) if lines else markdown("Not run.")
     )
 
 
@@ -142,7 +141,7 @@ def curves(table, row, tier, reduction=""):
     rows = [row, *(paper.rows(table, [row.baseline]) if row.baseline else [])]
     found = [each for one in rows for each in summaries(one, tier, Reduction.parse(reduction))]
     if missing := figures.sparse(found):
-        return _markdown(_not_drawn(missing))
+        return markdown(_not_drawn(missing))
     file = io.BytesIO()
     plots.curves(found, f"Table {table}, {row.case}, {tier} tier").savefig(file, dpi=160)
     return Image(file.getvalue(), width=720)
@@ -205,7 +204,7 @@ def figure(name):
             if settings
             else "Not drawn: no tier has runs of both."
         )
-        return _markdown(f"*{panel.title}*. {paper_sees} {why}")
+        return markdown(f"*{panel.title}*. {paper_sees} {why}")
     tier, reduction = drawn[0]
     images = protocols.IMAGES[protocols.recipe(panel.compared()[0].recipe(), tier, reduction).dataset]
     title = f"{panel.title} ({tables.tier_words(tier, reduction)}: {images})"
@@ -245,7 +244,7 @@ def benches(folder):
                 ("network", "trainer", "images/s, median (range)", "times the baseline, median (range)"), lines
             ),
         ]
-    return _markdown(*parts) if parts else _markdown("Not measured.")
+    return markdown(*parts) if parts else markdown("Not measured.")
 
 
 def bench_chart(folder):
@@ -254,7 +253,7 @@ def bench_chart(folder):
 
     outcomes = _outcomes(folder)
     if not outcomes:
-        return _markdown("Not measured.")
+        return markdown("Not measured.")
     said, lines = ["Images per second as a multiple of the baseline's, median and range of the rounds."], []
     for outcome in outcomes:
         for result in outcome["results"]:
@@ -287,7 +286,7 @@ def aims(folder):
         found = [(_median_and_range(ratio, ".2f"), statistics.median(ratio) >= least) for ratio in ratios]
         for words, reached in found or [("not measured", None)]:
             lines.append((case, trainer, f"{least:g}", words, {True: "yes", False: "no", None: ""}[reached]))
-    return _markdown(grids.markdown(header, lines))
+    return markdown(grids.markdown(header, lines))
 
 
 def precisions(folder):
@@ -306,7 +305,7 @@ def layouts(folder):
     lines = [(words[what], *(f"{errors[name]:.1e}" for name in names)) for what, errors in measured["errors"].items()]
     rounding = grids.markdown(("distance from double precision, relative", *(f"`{name}`" for name in names)), lines)
     runs = _side_by_side(folder, names, (names,))
-    return _markdown(rounding, f"float32, {measured['device']}, torch {measured['versions']['torch']}.", runs.data)
+    return markdown(rounding, f"float32, {measured['device']}, torch {measured['versions']['torch']}.", runs.data)
 
 
 def _side_by_side(folder, names, pairs):
@@ -320,12 +319,12 @@ def _side_by_side(folder, names, pairs):
                 lines.append((row.case, tables.tier_words(tier, reduction), *found.values()))
                 effects.append((row.case, *(tables.effect(found[one], found[other]) for one, other in pairs)))
     if not lines:
-        return _markdown("Not measured.")
+        return markdown("Not measured.")
     header = ("case", "recipe", *(f"`{name}`" for name in names))
     note = "Test error in percent: the median of n runs, their mean ± standard deviation in brackets."
     differences = ("case", *(f"`{one}` less `{other}`" for one, other in pairs))
     paired = "The mean difference in points of runs of the same seed, with its 95 % interval."
-    return _markdown(grids.markdown(header, lines), note, grids.markdown(differences, effects), paired)
+    return markdown(grids.markdown(header, lines), note, grids.markdown(differences, effects), paired)
 
 
 def _outcomes(folder):
@@ -348,7 +347,7 @@ def imagenet():
         lines.append(
             (f"`{row.id}`", case, figure, row.protocol.augmentation, _test_crop(row), row.published, row.remark)
         )
-    return _markdown(grids.markdown(header, lines))
+    return markdown(grids.markdown(header, lines))
 
 
 def _test_crop(row):
@@ -362,7 +361,7 @@ def inception():
     (quoted,) = [cited for cited in paper.CITED if cited.dataset == "imagenet"]
     header = ("method", "augmentation", "train and test crop", "top-1 / top-5, %")
     line = (quoted.method, "scale and aspect ratio", "299x299", f"{quoted.error} / {quoted.top5}")
-    return _markdown(grids.markdown(header, [line]))
+    return markdown(grids.markdown(header, [line]))
 
 
 def loader(path):
@@ -380,7 +379,7 @@ def loader(path):
         f"rates."
     )
     header = ("way", "images/s", "times the first")
-    return _markdown(about, grids.markdown(header, lines, right=2))
+    return markdown(about, grids.markdown(header, lines, right=2))
 
 
 def imagenet_contrasts():
@@ -395,7 +394,7 @@ def imagenet_contrasts():
                 same = ", ".join(a for a, b in zip(one, other, strict=True) if a == b)
                 gaps = (f"{second.error - first.error:+.1f}", f"{second.top5 - first.top5:+.1f}")
                 lines.append((f"{before} → {after}", same, *gaps))
-    return _markdown(grids.markdown(("change", "with", "top-1, points", "top-5, points"), lines))
+    return markdown(grids.markdown(("change", "with", "top-1, points", "top-5, points"), lines))
 
 
 def _choices_of(row):
@@ -411,7 +410,7 @@ def reading(table, start=""):
     """
     claims = [row for row in paper.rows(table) if row.claim and row.id.startswith(start)]
     nearest = dict.fromkeys(setting for row in claims if (setting := tables.nearest(row)))
-    return _markdown(*(_reading(table, start, *setting) for setting in nearest)) if nearest else None
+    return markdown(*(_reading(table, start, *setting) for setting in nearest)) if nearest else None
 
 
 def _reading(table, start, tier, reduction):
@@ -444,28 +443,33 @@ def spreads():
     for row in (row for table in (1, 2, 3) for row in paper.rows(table) if row.claim and len(row.networks) == 1):
         (base,) = paper.rows(row.table, [row.baseline])
         for tier, cut in figures.settings([base, row]):
-            errors = [
-                {record["seed"]: record["test_error"] for record in summarise(one, tier, cut).records if learnt(record)}
-                for one in (row, base)
-            ]
-            gaps = [errors[0][seed] - errors[1][seed] for seed in errors[0].keys() & errors[1].keys()]
-            if len(gaps) >= tables.ENOUGH:
-                found.setdefault(tables.tier_words(tier, cut), []).append(statistics.stdev(gaps))
+            apart = gaps(*(summarise(one, tier, cut) for one in (row, base)), counts=learnt)
+            if len(apart) >= tables.ENOUGH:
+                found.setdefault(tables.tier_words(tier, cut), []).append(statistics.stdev(apart))
     lines = [
         (where, len(of), *(f"{each:.2f}" for each in (min(of), statistics.median(of), max(of))))
         for where, of in found.items()
     ]
     header = ("tier", "rows", "smallest", "median", "largest, points")
-    return _markdown(grids.markdown(header, lines)) if lines else _markdown("No row has been run three times yet.")
+    return markdown(grids.markdown(header, lines)) if lines else markdown("No row has been run three times yet.")
 
 
 def study(name):
     """A study's numbers, one table for each tier and reduction in which any of its rows has been run."""
     parts = []
     for tier, reduction in _settings_run(name):
-        parts += [f"**{tables.title(name, tier, reduction)}**", tables.markdown(name, tier, reduction)]
+        parts += [f"**{tables.title(name, tier, reduction)}**", _of_study(name, tier, reduction)]
         parts.append(tables.note(name, tier))
-    return _markdown(*parts) if parts else _markdown("Not run.")
+    return markdown(*parts) if parts else markdown("Not run.")
+
+
+def _of_study(name, tier, reduction):
+    """A study's table with each row in words; its id is for commands."""
+    header, *lines = tables.cells(name, tier, reduction)
+    naming = 2 if "choice" in header else 1  # columns that say which row it is
+    words = [row.name() for row in paper.rows(name)]
+    named = [(said, *line[naming:]) for said, line in zip(words, lines, strict=True)]
+    return grids.markdown(("setting", *header[naming:]), named)
 
 
 def convergence():
@@ -486,9 +490,9 @@ def convergence():
         *("higher loss", "lower error"),
     )
     return (
-        _markdown(grids.markdown(header, lines))
+        markdown(grids.markdown(header, lines))
         if lines
-        else _markdown("Not run: no pair has both of its runs in one tier.")
+        else markdown("Not run: no pair has both of its runs in one tier.")
     )
 
 
@@ -502,7 +506,7 @@ def search(name):
 
     settings = _settings_run(name)
     if not settings:
-        return _markdown("Not run.")
+        return markdown("Not run.")
     tier, reduction = settings[-1]
     found = [summarise(row, tier, reduction) for row in paper.rows(name)]
     return plots.search(found, tables.title(name, tier, reduction))

@@ -4,7 +4,6 @@ import statistics
 from dataclasses import dataclass
 
 from .. import grids
-from ..data import SIZES
 from ..experiments import paper
 from ..experiments.protocols import TIERS, Reduction
 from ..experiments.runs import plan
@@ -106,12 +105,12 @@ def _by_device(row, tier, reduction, results):
     finished = [record for record in found if record["status"] == "finished"]
     if not finished:
         return
-    recipe = plan([row], tier, [0], reduction)[0].recipe
-    adds = count(recipe.network, SIZES[recipe.dataset]).macs
+    run = plan([row], tier, [0], reduction)[0]
+    adds, protocol = run.counts.macs, run.recipe.protocol
     for device, precision in dict.fromkeys((record["device"], record["precision"]) for record in finished):
         here = [r["device_seconds"] for r in finished if (r["device"], r["precision"]) == (device, precision)]
-        seconds, iterations = statistics.median(here), recipe.protocol.iterations
-        yield Cost(row, tier, reduction, device, precision, len(here), seconds, iterations, adds, recipe.protocol.batch)
+        about = row, tier, reduction, device, precision, len(here)
+        yield Cost(*about, statistics.median(here), protocol.iterations, adds, protocol.batch)
 
 
 SOURCES = ("finished runs of the same row", "finished runs of the same tier", "finished runs of other tiers")
@@ -131,8 +130,7 @@ def estimate(run, device, precision, known):
     )
     for source, found in zip(SOURCES, like, strict=True):
         if found:
-            work = count(run.recipe.network, SIZES[run.recipe.dataset]).macs
-            protocol = run.recipe.protocol
+            work, protocol = run.counts.macs, run.recipe.protocol
             return statistics.median(cost.rate for cost in found) * work * protocol.iterations * protocol.batch, source
     return None, None
 
@@ -170,10 +168,8 @@ def _estimates(todo, device, precision, known):
 
 def _of_iterations(run, device, precision, each):
     """The Cost of a run whose iterations take so many device seconds each."""
-    recipe, protocol = run.recipe, run.recipe.protocol
-    adds = count(recipe.network, SIZES[recipe.dataset]).macs
-    about = run.row, run.tier, run.reduction, device, precision, 0
-    return Cost(*about, each * protocol.iterations, protocol.iterations, adds, protocol.batch)
+    about, protocol = (run.row, run.tier, run.reduction, device, precision, 0), run.recipe.protocol
+    return Cost(*about, each * protocol.iterations, protocol.iterations, run.counts.macs, protocol.batch)
 
 
 def duration(seconds):

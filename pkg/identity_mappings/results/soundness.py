@@ -11,14 +11,27 @@ MOST_BYTES = 1 << 24  # of a record's file; the longest of the paper's protocol 
 
 def parse(content):
     """The record in a file's bytes. Raises ValueError, with the fault as its words, unless it is sound."""
+    record = loads(content)
+    check(record)
+    return record
+
+
+def loads(content):
+    """What the JSON in bytes or text says. Raises ValueError for what is none, and for numbers that are not finite."""
     try:
-        record = json.loads(content, parse_float=_finite, parse_constant=_finite)
-        fault = _fault(record)
+        return json.loads(content, parse_float=_finite, parse_constant=_finite)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def check(record):
+    """Raise ValueError, with the fault as its words, unless a value read from JSON is a sound record."""
+    try:
+        fault = _fault(record)
+    except RecursionError:
+        fault = "it is nested too deep"
     if fault:
         raise ValueError(fault)
-    return record
 
 
 def digest(record):
@@ -83,7 +96,7 @@ def _whole(value):
 
 
 def _number(value):
-    return type(value) is float or type(value) is int and abs(value) < LARGEST
+    return type(value) is float and math.isfinite(value) or type(value) is int and abs(value) < LARGEST
 
 
 def _percent(value):

@@ -132,11 +132,19 @@ def difference(ours, baseline):
     Both are Summaries of rows that differ in one choice, so that a seed gives both the same batches. None below two
     pairs, and where a run of a pair diverged.
     """
-    errors = [{record["seed"]: record["test_error"] for record in each.records} for each in (ours, baseline)]
     if ours.diverged or baseline.diverged:
         return None
-    gaps = [errors[0][seed] - errors[1][seed] for seed in errors[0].keys() & errors[1].keys()]
-    return interval(gaps) if len(gaps) >= 2 else None
+    found = gaps(ours, baseline)
+    return interval(found) if len(found) >= 2 else None
+
+
+def gaps(ours, baseline, counts=lambda record: record["status"] == "finished"):
+    """The errors of `ours` less those of `baseline`, in points, seed by seed, over the seeds that both have.
+
+    counts(record): whether a record does.
+    """
+    errors = [{r["seed"]: r["test_error"] for r in summary.records if counts(r)} for summary in (ours, baseline)]
+    return [errors[0][seed] - errors[1][seed] for seed in sorted(errors[0].keys() & errors[1].keys())]
 
 
 def summaries(row, tier, reduction=Reduction(), results=None):

@@ -113,6 +113,12 @@ def pairs(row, tier, reduction=Reduction(), results=None):
     return min(len(seeds & common[-1]) for seeds in common)
 
 
+def covered(rows, tier, results=None):
+    """The number of runs, in a tier, of each of the rows that has been run in it: of its recipe that has the fewest."""
+    counts = [min(summary.n for summary in summaries(row, tier, results=results)) for row in rows]
+    return [n for n in counts if n]
+
+
 def nearest(row, results=None):
     """The (tier, reduction) nearest to the paper's in which a row is compared with its baseline; None if in none.
 
@@ -192,11 +198,3 @@ def text(table, tier, reduction=Reduction(), ids=(), results=None):
     return "\n".join(
         [title(table, tier, reduction), "", *grids.plain([header, rule, *lines]), "", fill(note(table, tier), 80)]
     )
-
-
-def markdown(table, tier, reduction=Reduction(), ids=(), results=None):
-    """The table as Markdown. The paper's column stands only beside the paper tier."""
-    header, *lines = cells(table, tier, reduction, ids, results)
-    if header == COLUMNS and tier != "paper":
-        header, *lines = [(row, *ours) for row, _, *ours in (header, *lines)]
-    return grids.markdown(header, lines)

@@ -160,11 +160,12 @@ class Comparison:
     rest: tuple | None = None
 
     def __str__(self):
+        row, base, *rest = (f"*{each.name()}*" for each in self.rows)
         if self.relation == "fails":
-            return f"`{self.row}` fails"
-        other = f"`{self.base}`" + ("" if self.rest is None else " by more than `{}` below `{}`".format(*self.rest))
+            return f"{row} fails"
+        other = base + (" by more than {} below {}".format(*rest) if rest else "")
         measured = "" if self.quantity is ERROR else f" in {self.quantity.name}"
-        return f"`{self.row}` {self.relation} {other}{measured}"
+        return f"{row} {self.relation} {other}{measured}"
 
     @property
     def rows(self):

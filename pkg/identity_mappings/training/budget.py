@@ -7,9 +7,7 @@ import re
 import statistics
 import time
 
-from ..data import SIZES
 from ..errors import UsageError
-from ..nets.counts import count
 
 START = 5.0  # seconds that a run's start may take before one has been measured
 LEAVE = 2.0  # seconds for the last checkpoint and the end of the process
@@ -89,4 +87,4 @@ class Pace:
 
 def _operations(run):
     """Of one iteration."""
-    return count(run.recipe.network, SIZES[run.recipe.dataset]).training_flops * run.recipe.protocol.batch
+    return run.counts.training_flops * run.recipe.protocol.batch

@@ -90,6 +90,7 @@ def timed(run, device="cpu", precision="fp32", seconds=3.0):
     seconds: for about how long. Evaluations, which the whole run has too, are left out.
     """
     with process_kept(), stream(device):
+        torch.set_num_threads(How.threads)
         be_exact(device)
         state = _state_class(run)(run.recipe, run.seed, device, precision)
         state.speed_up(nothing)

@@ -20,7 +20,7 @@ from .. import environment
 from ..data import SIZES
 from ..errors import Interrupted, UsageError
 from ..experiments.protocols import ImageNetProtocol
-from ..guard import STOPS
+from ..guard import stops_answered_by
 from ..hardware import cores
 from ..iteration import memory
 from ..iteration.capture import PLAIN
@@ -92,12 +92,8 @@ def _interrupt():
         asked.number = number
         asked.set()
 
-    before = {number: signal.signal(number, ask) for number in STOPS}
-    try:
+    with stops_answered_by(ask):
         yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _outcome_of(run, how, report, should_stop):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ...experiments import paper, studies
 from ...experiments.protocols import IMAGES, TIERS, Reduction, recipe
 from ...results import records, tables, verdicts
-from ...results.statistics import Summary, difference, summaries
+from ...results.statistics import Summary, difference, gaps, summaries
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,8 @@ def _difference(ours: Summary, baseline: Summary):
     """(mean, half) of the differences by seed; (difference, None) of one pair; (None, None) where there is none."""
     if found := difference(ours, baseline):
         return found
-    errors = [
-        {r["seed"]: r["test_error"] for r in each.records if r["status"] == "finished"} for each in (ours, baseline)
-    ]
-    gaps = [errors[0][seed] - errors[1][seed] for seed in errors[0].keys() & errors[1].keys()]
-    return (gaps[0], None) if len(gaps) == 1 else (None, None)
+    found = gaps(ours, baseline)
+    return (found[0], None) if len(found) == 1 else (None, None)
 
 
 def of_row(row, results=None):

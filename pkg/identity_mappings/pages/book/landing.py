@@ -6,10 +6,12 @@ from pathlib import Path
 
 from ... import grids
 from ...experiments import paper
-from ...experiments.protocols import TIERS, Reduction
+from ...experiments.protocols import TIERS
 from ...results import records
+from ...results import tables as results_tables
 from ...results.statistics import difference, summaries, summarise
 from .. import diagrams, notebooks, pictures, plots
+from ..show import markdown
 from . import evidence, tables
 
 PAPERS_BIAS = -6  # of the exclusive gate, section 3.1
@@ -36,7 +38,7 @@ def pair():
 def result():
     """The result in one sentence or two, from the best evidence that there is of Table 2's pair and of Table 1."""
     said = [sentence for sentence in (_of_the_pair(), _of_the_shortcuts()) if sentence]
-    return _markdown(" ".join(said) or FALLBACK)
+    return markdown(" ".join(said) or FALLBACK)
 
 
 def _of_the_pair():
@@ -111,17 +113,17 @@ def reading_of_the_search():
         said += f" The paper's choice, {PAPERS_BIAS}, has {ran[PAPERS_BIAS].median:.2f} % here" + (
             ": these folds cannot tell the two apart." if close or gap is None else "."
         )
-    return _markdown(said)
+    return markdown(said)
 
 
 def protocol():
     """How far the paper's own protocol has been run, in one sentence."""
     rows = [row for table in paper.TABLES for row in paper.rows(table)]
-    full = sum(any(each.tier == "paper" for each in evidence.of_row(row)) for row in rows)
+    full = len(results_tables.covered(rows, "paper"))
     some = sum(bool(evidence.of_row(row)) for row in rows)
     if full == len(rows):
-        return _markdown(f"All {full} rows of Tables 1 to 4 have been trained by the paper's own protocol.")
-    return _markdown(
+        return markdown(f"All {full} rows of Tables 1 to 4 have been trained by the paper's own protocol.")
+    return markdown(
         f"**How far this has come.** The paper's own protocol, 64,000 iterations on full-size CIFAR, has been run for "
         f"{full or 'none'} of the {len(rows)} rows of Tables 1 to 4; it takes a GPU. {some} rows have been trained at "
         "a smaller size, where a row is compared with its baseline and never with the paper's number."
@@ -138,7 +140,7 @@ def coverage():
         lines.append((f"[Table {table}](table-{table}.md)", len(rows), *cells, reduced or "-"))
     header = ("", "rows", *(f"{tier} tier" for tier in tiers), "reduced")
     kept = [place for place in range(len(header)) if place < 2 or any(str(line[place]) != "-" for line in lines)]
-    return _markdown(
+    return markdown(
         ":::{table} Rows that have been run in each tier, with the runs of the row that has fewest and of the one that "
         "has most. *Reduced* rows were run at a smaller depth, width or number of iterations than their tier's.\n\n"
         + grids.markdown([header[place] for place in kept], [[line[place] for place in kept] for line in lines])
@@ -148,12 +150,11 @@ def coverage():
 
 def _covered(rows, tier):
     """How many of the rows have runs in a tier, and n."""
-    found = [[summary.n for summary in summaries(row, tier, Reduction()) if summary.n] for row in rows]
-    ns = [n for each in found for n in each]
+    ns = results_tables.covered(rows, tier)
     if not ns:
         return "-"
     spread = f"n = {min(ns)}" + (f" to {max(ns)}" if max(ns) > min(ns) else "")
-    return f"{sum(map(bool, found))} ({spread})"
+    return f"{len(ns)} ({spread})"
 
 
 def card():
@@ -184,14 +185,8 @@ def citations():
         f"@software{{identity_mappings_companion,\n  title   = {{{cited['title']}}},\n  author  = {{{authors}}},\n"
         f"  version = {{{cited['version']}}},\n  license = {{{cited['license']}}}\n}}"
     )
-    return _markdown("\n\n".join(f"```bibtex\n{entry}\n```" for entry in (paper_entry, ours)))
+    return markdown("\n\n".join(f"```bibtex\n{entry}\n```" for entry in (paper_entry, ours)))
 
 
 def _in_bibtex(author):
     return f"{{{author['name']}}}" if "name" in author else f"{author['family-names']}, {author['given-names']}"
-
-
-def _markdown(text):
-    from IPython.display import Markdown
-
-    return Markdown(text)

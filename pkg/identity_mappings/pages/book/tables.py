@@ -11,7 +11,7 @@ from ...experiments import paper
 from ...experiments.protocols import IMAGES
 from ...nets.counts import parameters
 from .. import pictures
-from ..show import verdict_words
+from ..show import markdown, verdict_words
 from . import evidence
 
 NOT_RUN = "not run"
@@ -37,7 +37,7 @@ def table(number, results=None):
         parts.append(f"No row of Table {number} has been run here yet.")
     if folded := _others(rows, found, results):
         parts.append(folded)
-    return _markdown("\n\n".join(parts))
+    return markdown("\n\n".join(parts))
 
 
 def _of_scales(ran):
@@ -138,12 +138,6 @@ def _table(caption, header, lines, fence=":::"):
     return f"{fence}{{table}} {caption}\n:class: results\n\n{grids.markdown(header, lines)}\n{fence}"
 
 
-def _markdown(text):
-    from IPython.display import Markdown
-
-    return Markdown(text)
-
-
 # --- the chart of a page
 
 WORDS = {  # of a verdict: (colour, filled)
@@ -179,8 +173,8 @@ def forest(number, results=None):
 
     found = points(number, results)
     if not found:
-        return _markdown(f"No row of Table {number} has been run together with its baseline yet: there is no chart.")
-    drawing = pictures.figure(8, 0.9 + 0.34 * len(found) + 0.5)
+        return markdown(f"No row of Table {number} has been run together with its baseline yet: there is no chart.")
+    drawing = pictures.figure(6.8, 0.9 + 0.34 * len(found) + 0.5)
     axis = drawing.add_subplot()
     axis.axvline(0, color=pictures.INK, linewidth=0.9)
     reach = max(abs(bound) for *_, mean, half in found for bound in (mean - (half or 0), mean + (half or 0)))
@@ -191,7 +185,7 @@ def forest(number, results=None):
         axis.plot(mean, height, "o", color=colour, markersize=7, markerfacecolor=colour if half is not None else "none")
         theirs = papers_difference(row)
         if theirs is None:
-            axis.annotate("fail", (1.0, height), (2, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+            axis.annotate("fail", (1.0, height), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
                           va="center", color=pictures.INK, size=8)  # fmt: skip
         else:
             reach = max(reach, abs(theirs))
@@ -202,17 +196,29 @@ def forest(number, results=None):
     ticks = [tick for tick in (1, 3, 10, 30, 90) if tick <= 1.3 * reach]
     left = max((-bound for *_, m, h in found for bound in (m - (h or 0),)), default=0)
     axis.set_xticks(sorted([-t for t in ticks if t <= 1.3 * max(left, 1)] + [0, *ticks]))
-    axis.xaxis.set_major_formatter("{x:+g}")
+    low, high = axis.get_xlim()
+    axis.set_xlim(1.3 * low, 1.3 * high)  # no mark lies on the frame
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
     axis.xaxis.set_minor_locator(NullLocator())
     pictures.plain(axis)
     axis.grid(axis="x", color=pictures.FAINT, alpha=0.35, linewidth=0.6)
-    used = dict.fromkeys(verdict.word for *_, verdict, _, _ in found)
-    handles = [Line2D([], [], color=WORDS[word], marker="o", label=word) for word in WORDS if word in used]
-    handles.append(
-        Line2D([], [], color=pictures.INK, marker="D", markerfacecolor="none", linestyle="", label="the paper")
-    )
-    drawing.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    used = {(verdict.word, half is not None) for *_, verdict, _, half in found}
+    handles = [_handle(word, interval) for word in WORDS for interval in (True, False) if (word, interval) in used]
+    if any(papers_difference(row) is not None for row, *_ in found):
+        mark = {"marker": "D", "markerfacecolor": "none", "linestyle": ""}
+        handles.append(Line2D([], [], color=pictures.INK, label="the paper", **mark))
+    drawing.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return pictures.Picture(drawing, _in_words(found), _numbers(found), f"table-{number}-differences", _caption(found))
+
+
+def _handle(word, interval):
+    """A verdict's mark in the legend: as it is drawn with an interval, or with none."""
+    from matplotlib.lines import Line2D
+
+    colour = WORDS[word]
+    if interval:
+        return Line2D([], [], color=colour, marker="o", linewidth=2.2, label=word)
+    return Line2D([], [], color=colour, marker="o", markerfacecolor="none", linestyle="", label=f"{word}, one pair")
 
 
 def _label(row, summary):
@@ -224,18 +230,24 @@ def _label(row, summary):
 def _in_words(found):
     said = []
     for row, _, summary, verdict, mean, half in found:
-        about = f"{mean:+.1f}" + (f" ± {half:.1f}" if half is not None else ", one run")
-        said.append(f"{row.plain_name(summary.variant)}: {about} points, {verdict.word}")
+        about = f"{mean:+.1f} points, one pair of runs" if half is None else f"{mean:+.1f} ± {half:.1f} points"
+        said.append(f"{row.plain_name(summary.variant)}: {about}, {verdict.word}")
     return f"Differences of test error to the baseline: {'; '.join(said)}."
 
 
 def _caption(found):
     scales = " and ".join(dict.fromkeys(f"{ran.scale} ({ran.images})" for _, ran, *_ in found))
-    return (
-        f"How far each row lies from its baseline here, {scales}, with the 95 % interval over runs of the same seed; "
-        "an open circle is a single pair of runs and decides nothing. The diamond is the paper's difference at full "
-        "size. What should agree is the side of the line, not the distance."
-    )
+    single = [half is None for *_, half in found]
+    interval = "with the 95 % interval over runs of the same seed"
+    parts = [f"How far each row lies from its baseline here, {scales}" + ("." if all(single) else f", {interval}.")]
+    if any(single):
+        parts.append("An open circle is a single pair of runs: it has no interval and decides nothing.")
+    theirs = [papers_difference(row) for row, *_ in found]
+    if any(each is not None for each in theirs):
+        parts.append("The diamond is the paper's difference at full size.")
+    if any(each is None for each in theirs):
+        parts.append("Where the paper prints a failure and no number, its word stands at the edge.")
+    return " ".join([*parts, "What should agree is the side of the line, not the distance."])
 
 
 def _numbers(found):
@@ -272,7 +284,7 @@ def seen(number, *ids, results=None):
             f"- {row.name()}: the paper has {published(row)}; here [{line.error} %]({address(row)}), n = {line.n}, "
             f"{ran.scale}" + (f"; {words}." if words else ".") + (f" {MEANS[word]}" if word else "")
         )
-    return _markdown("\n".join(lines))
+    return markdown("\n".join(lines))
 
 
 def published(row):
