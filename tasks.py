@@ -129,7 +129,7 @@ def reproduce(
         from identity_mappings.experiments import paper
         from identity_mappings.iteration.step import PRECISIONS
         from identity_mappings.pages import notebooks
-        from identity_mappings.results import records, tables
+        from identity_mappings.results import records
 
         choose(precision, PRECISIONS, "precision")
         imagenet.choose_folder(data)
@@ -152,7 +152,7 @@ def reproduce(
                 outcomes = commands.train_runs(runs, on, precision, weights, budget, train)
         if paper.named(table) in paper.TABLES:
             notebooks.execute(int(table), row, chosen_tier, sorted({run.seed for run in runs}), reduction)
-        print(tables.text(paper.named(table), chosen_tier, reduction, row))
+        commands.print_table(table, chosen_tier, reduction, row)
         commands.raise_refused(outcomes)
 
     command(action)
