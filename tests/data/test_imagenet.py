@@ -1,5 +1,6 @@
 """Pictures in files: the folder and what is wrong with it, crops against Pillow and torchvision, batches and shares."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -282,6 +283,56 @@ def test_a_damaged_picture_is_left_out_of_training_and_named(copy):
     place = [key[0] for part in batches.keys(0) for key in part]
     if index in place:
         assert found[0][1][place.index(index)] == 1  # the next picture of the folder, of the same class
+
+
+@pytest.mark.parametrize("augmentation", ["scale", "scale and aspect ratio"])
+def test_what_the_device_decodes_is_what_the_processor_does(root, augmentation):
+    """The GPU's way with torchvision's own decoder for the CPU in nvJPEG's place; pictures too small to be scaled."""
+    protocol = replace(SMALL, crop=48, shorter=(50, 100), augmentation=augmentation)
+    files = imagenet.photographs("imagenet", root).train
+    found = []
+    for on_device in (False, True):
+        batches = Pictures(files, protocol, share=Share(4), on_device=on_device).batches(protocol, 0)
+        batches.bring(0)
+        found.append(list(batches.parts()))
+    for (ours, labels), (theirs, other) in zip(*found, strict=True):
+        apart = (ours - theirs).abs() * 255 * torch.tensor(protocol.std)[:, None, None]
+        assert torch.equal(labels, other) and ours.shape == theirs.shape and apart.max() < 1.01  # of 255
+
+
+def test_the_device_leaves_the_damaged_and_the_uncommon_to_the_processor(copy):
+    (copy / "train/n00/n00_1.JPEG").write_bytes((copy / "train/n00/n00_1.JPEG").read_bytes()[:400])
+    Image.new("CMYK", (70, 60), (9, 99, 20, 7)).save(copy / "train/n00/n00_2.JPEG")
+    files, found = imagenet.photographs("imagenet", copy).train, []
+    for on_device in (False, True):
+        protocol = replace(SMALL, batch=12)
+        batches = Pictures(files, protocol, on_device=on_device).batches(protocol, 0)
+        batches.bring(0)
+        ((pixels, labels),) = batches.parts()
+        found.append((labels.tolist(), batches.damaged))
+    assert found[0] == found[1] and len(found[0][1]) == 1
+
+
+@pytest.mark.parametrize(
+    "value, device, message",
+    [
+        ("gpu", "cpu", "DECODE is gpu, and this trains on the CPU: unset it, or train with --device cuda"),
+        ("gqu", "cuda", "DECODE must be one of: gpu, cpu; got 'gqu'"),
+    ],
+)
+def test_where_pictures_are_decoded(monkeypatch, value, device, message):
+    assert not jpeg.on_gpu("cuda")
+    monkeypatch.setenv(jpeg.DECODE, value)
+    with pytest.raises(UsageError, match=message):
+        jpeg.on_gpu(device)
+
+
+def test_the_gpu_decodes_where_it_is_told_to(monkeypatch):
+    monkeypatch.setenv(jpeg.DECODE, "gpu")
+    assert jpeg.on_gpu("cuda") and re.fullmatch(r"torchvision \S+ on the GPU", jpeg.name(True))
+    monkeypatch.setattr(jpeg, "decoder", lambda: None)
+    with pytest.raises(UsageError, match="DECODE=gpu needs simplejpeg"):
+        jpeg.on_gpu("cuda")
 
 
 def test_an_evaluation_leaves_no_picture_out(copy):

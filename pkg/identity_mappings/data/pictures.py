@@ -14,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ..errors import UsageError
 from .crops import central, coloured, drawn_colour, drawn_for, resized, training_box
-from .jpeg import Damaged, Picture
+from .jpeg import ON_GPU, Damaged, Picture, Undecoded, cuts
 
 AHEAD = 4  # batches that each loader process keeps ready
 
@@ -42,12 +42,12 @@ class Pictures:
 
     files: `imagenet.Files`. protocol: has `crop`, `mean` and `std`, and for training the augmentation. workers: loader
     processes; 0 loads in this one. device: where batches are wanted. share: this process's of a training batch; None:
-    all of it.
+    all of it. on_device: whether the device decodes training pictures (`jpeg.cuts`).
     """
 
-    def __init__(self, files, protocol, device="cpu", workers=0, share=None):
+    def __init__(self, files, protocol, device="cpu", workers=0, share=None, on_device=False):
         self.files, self.protocol, self.device, self.workers = files, protocol, torch.device(device), workers
-        self.share = share or Share(protocol.batch)
+        self.share, self.on_device = share or Share(protocol.batch), on_device
 
     def __len__(self):
         return len(self.files)
@@ -59,7 +59,7 @@ class Pictures:
 
     def shared(self, share):
         """The same pictures, of which a process takes another share."""
-        return Pictures(self.files, self.protocol, self.device, self.workers, share)
+        return Pictures(self.files, self.protocol, self.device, self.workers, share, self.on_device)
 
     def batches(self, protocol, seed):
         """The training batches of a run; see `PictureBatches`."""
@@ -89,8 +89,12 @@ class Pictures:
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # else it takes a number from the stream that dropout draws from
         )
-        for *tensors, bad in loaded:
-            yield *(tensor.to(self.device, non_blocking=True) for tensor in tensors), bad
+        for *parts, bad in loaded:
+            yield *(self.brought(part) for part in parts), bad
+
+    def brought(self, part):
+        """A tensor, on the device; what is still to be decoded stays as it is."""
+        return part.to(self.device, non_blocking=True) if isinstance(part, torch.Tensor) else part
 
     def normalised(self, x):
         """(x - mean) / std of images (n, 3, h, w) from 0 to 1."""
@@ -113,16 +117,34 @@ class PictureBatches:
     def bring(self, iteration):
         """Have the batch of that iteration, counted from 0, come next: starts the loaders unless it does anyway."""
         if self._next != iteration:
-            pictures = _Augmented(self.images.files, self.protocol, self.seed)
+            kind = _Undecoded if self.images.on_device else _Augmented
+            pictures = kind(self.images.files, self.protocol, self.seed)
             self._stream, self._next = self.images.loader(pictures, _Keys(self, iteration)), iteration
 
     def parts(self):
         """This process's parts of the next batch: (images (n, 3, h, w) normalised and augmented, labels (n,)) each."""
-        for _ in self.share.parts(self.protocol.batch):
+        for keys in self.keys(self._next):
             pixels, labels, colour, bad = next(self._stream)
+            if self.images.on_device:
+                pixels, labels, colour, bad = self._decoded(pixels, labels, colour, bad, keys)
             self.damaged.update(bad)
             yield self.images.normalised(coloured(_values(pixels), colour, self.protocol)), labels
         self._next += 1
+
+    def _decoded(self, taken, labels, colour, bad, keys):
+        """A part with its pixels, decoded on the device; where it cannot, by the processor, which knows the damaged."""
+        undecoded = [each for each in taken if isinstance(each, Undecoded)]
+        if not undecoded:
+            return taken, labels, colour, bad
+        try:
+            made = iter(cuts(undecoded, self.images.size, self.images.device))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            *tensors, bad = _together([self.load(*key) for key in keys])
+            return *(self.images.brought(tensor) for tensor in tensors), bad
+        pixels = [next(made) if isinstance(each, Undecoded) else torch.tensor(each) for each in taken]
+        return torch.stack([self.images.brought(each) for each in pixels]), labels, colour, bad
 
     def load(self, index, epoch=0, position=0):
         """What a loader process does for one draw: pixels (crop, crop, 3) uint8, label, colour, damage."""
@@ -174,11 +196,23 @@ class _Augmented(TorchDataset):
         return pixels, self.files.labels[index], drawn_colour(self.protocol, random), bad
 
     def _cut(self, index, random):
-        picture, side = Picture(self.files.path(index)), self.protocol.crop
+        picture = Picture(self.files.path(index))
         box = training_box(picture.height, picture.width, self.protocol, random)
         flip = self.protocol.flip and random.random_sample() < 0.5
-        pixels = picture.cut(box, (side, side))
-        return pixels[:, ::-1] if flip else pixels
+        return self._made(picture, box, flip)
+
+    def _made(self, picture, box, mirrored):
+        pixels = picture.cut(box, (self.protocol.crop, self.protocol.crop))
+        return np.ascontiguousarray(pixels[:, ::-1]) if mirrored else pixels
+
+
+class _Undecoded(_Augmented):
+    """The same draws, of which the device is to make the pixels, where it can."""
+
+    def _made(self, picture, box, mirrored):
+        if picture.space in ON_GPU:
+            return Undecoded(picture.content, box, mirrored)
+        return super()._made(picture, box, mirrored)
 
 
 class _Shown(TorchDataset):
@@ -201,6 +235,15 @@ def _values(pixels):
 
 
 def _together(items):
-    """The items of a batch as one tensor for each of their parts, and one list of what could not be read."""
-    *arrays, bad = zip(*items, strict=True)
-    return *(torch.from_numpy(np.stack(each)) for each in arrays), [message for messages in bad for message in messages]
+    """The items of a batch as one tensor for each of their parts, and one list of what could not be read.
+
+    Pictures of which some are still to be decoded stay a list.
+    """
+    *parts, bad = zip(*items, strict=True)
+    return *map(_stacked, parts), [message for messages in bad for message in messages]
+
+
+def _stacked(part):
+    if any(isinstance(each, Undecoded) for each in part):
+        return list(part)
+    return torch.from_numpy(np.stack(part))

@@ -382,6 +382,19 @@ def loader(path):
     return markdown(about, grids.markdown(header, lines, right=2))
 
 
+def imagenet_steps(path):
+    """How long a training of each of Table 5's nets takes a core, by `book/measure_imagenet_step.py`; a table."""
+    found, images = json.loads(Path(path).read_text()), protocols.IMAGENET.iterations * protocols.IMAGENET.batch
+    lines = [
+        (name, _median_and_range(each, ".2f"), f"{statistics.median(each) * images / 86_400:,.0f}")
+        for name, each in sorted(found["seconds_per_image"].items())
+    ]
+    about = f"{found['device']}, one thread, fp32, torch {found['torch']}; processor time."
+    return markdown(
+        about, grids.markdown(("network", "core seconds per image", "core days per training"), lines, right=2)
+    )
+
+
 def imagenet_contrasts():
     """The pairs of results on ImageNet that differ in one thing, by what it is, with the difference in points."""
     lines = []

@@ -92,7 +92,8 @@ class ImageNetState(State):
     """The `State` of a run on pictures in files. Its record gains
 
     crops: for each of the protocol's tests {"side", "crop", "top1", "top5"}, pixels and percent. test_error and the
-    curve's are the first one's top-1 error. processes, images_at_once: how the batch was taken. decoder: of JPEGs.
+    curve's are the first one's top-1 error. processes, images_at_once: how the batch was taken. decoder: of JPEGs in
+    training, each that it had.
     damaged: pictures that could not be read and were left out, by path and reason.
     """
 
@@ -100,7 +101,7 @@ class ImageNetState(State):
         if precision == "fp16":
             raise UsageError("a batch in parts has no scaled loss, so not fp16: train ImageNet in fp32 or bf16")
         share, recompute = share_of(self.recipe, train.size, precision, device, recompute)
-        self.damaged = set()
+        self.damaged, self.decoders = set(), [jpeg.name(train.on_device)]
         how = (self.protocol, self.seed, device, precision, recompute)
         return SharedStep(self.recipe.network, train.shared(share), *how)
 
@@ -170,12 +171,12 @@ class ImageNetState(State):
             "pictures": {"train": len(self.batches.images), "test": len(self.test)},
             "processes": distributed.size(),
             "images_at_once": self.batches.share.part,
-            "decoder": jpeg.name(),
+            "decoder": ", then ".join(self.decoders),
             "damaged": sorted(self.damaged),
         }
 
     def to_dict(self):
-        how = {"part": self.batches.share.part, "recompute": self.network.recompute}
+        how = {"part": self.batches.share.part, "recompute": self.network.recompute, "decoders": self.decoders}
         return super().to_dict() | {"damaged": sorted(self.damaged), "how": how}
 
     def load_dict(self, saved):
@@ -187,6 +188,7 @@ class ImageNetState(State):
             self.network.recompute = saved["how"]["recompute"]
         super().load_dict(saved)
         self.damaged = set(saved["damaged"])
+        self.decoders = list(dict.fromkeys(saved["how"]["decoders"] + self.decoders))
 
 
 def share_of(recipe, size, precision, device, recompute=False):

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import torch
 
-from ..data import load
+from ..data import jpeg, load
 from ..data.batches import Images
 from ..data.pictures import Pictures
 from ..experiments.protocols import ImageNetProtocol
@@ -56,8 +56,8 @@ def _pictures(dataset, protocol, device):
     """(training `Pictures`, test `Pictures`, checksum) of a data set in files."""
     photographs = _photographs(dataset)
     workers = 0 if device == "cpu" else max(1, cores() // distributed.beside())
-    train, test = (Pictures(files, protocol, device, workers) for files in (photographs.train, photographs.test))
-    return train, test, photographs.checksum
+    train = Pictures(photographs.train, protocol, device, workers, on_device=jpeg.on_gpu(device))
+    return train, Pictures(photographs.test, protocol, device, workers), photographs.checksum
 
 
 _photographs = lru_cache(maxsize=1)(load)  # a folder of a million files is listed once a process
