@@ -1,6 +1,8 @@
 """The book's sources: no reproduced number typed by hand, each statement with code and test, costs from records."""
 
+import json
 import re
+import statistics
 import sys
 from pathlib import Path
 
@@ -99,6 +101,20 @@ def test_what_imagenet_takes():
     assert nets[1].startswith("| ResNet-152 | 60.2 M | 11.3 G | 23.0 G | 7.8 EFLOP |")
     # multiply-adds, there and back to inputs and weights, two operations each; 4,032 GPU hours
     assert costs.papers_rate() == pytest.approx(14.78e9 * 3 * 2 * 1_281_167 * 90 / (4_032 * 3_600), rel=1e-3)
+
+
+def test_what_imagenet_takes_a_core():
+    """0.978 s an image, of 1,281,167 of them for 90 epochs."""
+    assert "| ResNet-152 | 0.98 (0.91 to 0.98) | 1,305 |" in show.imagenet_steps(BOOK / "imagenet-step.json").data
+    assert round(0.978 * 1_281_167 * 90 / 86_400) == 1305
+
+
+def test_the_loader_is_measured_beside_torchvisions():
+    """At least 1.3 times as many images per second and core as torchvision's ImageFolder gives."""
+    ratios = json.loads((BOOK / "loader.json").read_text())["ratio"]
+    plain, *_, ours = ratios.values()
+    assert set(plain) == {1.0} and min(ours) >= 1.3
+    assert f"| {statistics.median(ours)} (" in show.loader(BOOK / "loader.json").data
 
 
 def test_costs_are_medians_of_the_finished_runs(outcome, tmp_path):
