@@ -14,6 +14,7 @@ def start(workers=2):
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "600")
     os.environ.setdefault("RAY_agent_register_timeout_ms", "600000")
     os.environ.setdefault("RAY_health_check_timeout_ms", "60000")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # by Ray's own habit workers give way to all else
     from ray.cluster_utils import Cluster
 
     started = Cluster(initialize_head=True, head_node_args=_node(0) | {"include_dashboard": False})
