@@ -145,8 +145,7 @@ def estimate(run, device, precision, known):
     )
     for source, found in zip(SOURCES, like, strict=True):
         if found:
-            work, protocol = run.counts.macs, run.recipe.protocol
-            return statistics.median(cost.rate for cost in found) * work * protocol.iterations * protocol.batch, source
+            return statistics.median(cost.rate for cost in found) * run.multiply_adds, source
     return None, None
 
 
