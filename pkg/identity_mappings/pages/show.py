@@ -393,7 +393,7 @@ def _baseline(row, tier, reduction):
     """What a baseline takes and where it ends, in a tier and in the paper, in a sentence."""
     ours, papers = protocols.recipe(row.recipe(), tier, reduction), row.recipe()
     taken = [
-        f"{protocols.IMAGES[each.dataset]}, {', '.join(map(str, each.network.widths))} channels and "
+        f"{protocols.IMAGES[each.dataset]} with {', '.join(map(str, each.network.widths))} channels for "
         f"{each.protocol.iterations:,} iterations"
         for each in (ours, papers)
     ]
@@ -401,7 +401,7 @@ def _baseline(row, tier, reduction):
     ended = statistics.median(record["curve"]["train_error"][-1] for record in found.records)
     fitted = ", far from having fitted its training images" if ended > 5 else ""
     return (
-        f"The baseline, {row.name()}, has {taken[0]} here, and {taken[1]} in the paper. It ends at a test error of "
+        f"The baseline (*{row.name()}*) trains on {taken[0]}, in the paper on {taken[1]}. It ends at a test error of "
         f"{found.median:.2f} % and a training error of {ended:.1f} %{fitted}; the paper's ends at a test error of "
         f"{row.published} %."
     )

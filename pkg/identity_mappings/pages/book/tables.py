@@ -343,23 +343,21 @@ def _word(row, line):
     return next((word for word in WORDS if f": {word}" in verdict_words(row, line)), NOT_RUN)
 
 
-def orderings(number, start="", results=None):
-    """Every ordering that the paper states in a table, by what the runs here say of it, in one paragraph.
-
-    start: of the ids of the rows, for a part of a table.
-    """
+def orderings(number, results=None):
+    """Every ordering that the paper states in a table, by what the runs here say of it, in one paragraph."""
     said = {word: [] for word in WORDS}
-    for row in (row for row in paper.rows(number) if row.claim and row.id.startswith(start)):
+    for row in (row for row in paper.rows(number) if row.claim):
         ran = evidence.best(row, results)
         line = ran.lines()[-1] if ran else None
         runs_of = f" (n = {line.n})" if line else ""
         said[_word(row, line) if line else NOT_RUN].append(f"{row.name()}: {row.claim}{runs_of}")
-    lists = [
+    always = ("seen", "contradicted")
+    told = [
         f"*{word.capitalize()}*: {'; '.join(names) or 'none'}."
         for word, names in said.items()
-        if names or word in ("seen", "contradicted")
+        if names or word in always
     ]
-    return markdown(f"**The paper's orderings, and what the runs here say of them.** {' '.join(lists)}")
+    return markdown(f"**The paper's orderings, and what the runs here say of them.** {' '.join(told)}")
 
 
 def published(row):
