@@ -218,7 +218,7 @@ def markdown(results=None):
         lines = []
         for cost in made:
             cut = f", {cost.reduction}" if cost.reduction.name else ""
-            about = (f"Table {cost.row.table}, `{cost.row.id}`{cut}", cost.n, f"{cost.device}, {cost.precision}")
+            about = (f"Table {cost.row.table}, {cost.row.name()}{cut}", cost.n, f"{cost.device}, {cost.precision}")
             lines.append((*about, duration(cost.seconds), f"{cost.each:.3f}", f"{cost.multiply_adds / 1e6:,.1f}"))
         header = ("row", "n", "device", "a run", "an iteration, seconds", "multiply-adds an image, millions")
         parts.append(grids.markdown(header, lines, right=3))
