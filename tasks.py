@@ -124,7 +124,6 @@ def reproduce(
         from identity_mappings.experiments import paper
         from identity_mappings.iteration.step import PRECISIONS
         from identity_mappings.pages import notebooks
-        from identity_mappings.results import tables
 
         choose(precision, PRECISIONS, "precision")
         cut = Reduction(number(depth, "depth"), number(iterations, "iterations"), number(width, "width"))
@@ -140,7 +139,7 @@ def reproduce(
             outcomes = commands.train_runs(runs, on, precision, weights, budget, train)
         if paper.named(table) in paper.TABLES:
             notebooks.execute(int(table), row, chosen_tier, sorted({run.seed for run in runs}), reduction)
-        print(tables.text(paper.named(table), chosen_tier, reduction, row))
+        commands.print_table(table, chosen_tier, reduction, row)
         commands.raise_refused(outcomes)
 
     command(action)
