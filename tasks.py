@@ -210,7 +210,7 @@ def book(_, serve=False, port=None, pdf=False):
     """
 
     def action():
-        from identity_mappings.pages import site
+        from identity_mappings.pages.book import site
 
         chosen = 8000 if port is None else whole(port, "--port", 1, 65_535)
         server = site.server(chosen) if serve else None  # what is not to be had is said before the build

@@ -16,8 +16,7 @@ from ..experiments.rows import FAIL_ABOVE
 from ..experiments.runs import place
 from ..results import records, tables
 from ..results.statistics import gaps, learnt, summaries, summarise
-from . import figures
-from .book import published
+from . import figures, published
 
 
 def markdown(*parts):
