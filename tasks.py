@@ -304,5 +304,5 @@ def chaos(context, minutes=None, kills=None, nodes=None, json=None):
 
 @task(help={"args": "further arguments for pytest"})
 def test(context, args=""):
-    """Run the tests."""
-    context.run(f"{sys.executable} -m pytest {HERE}/tests {args}", pty=False)
+    """Run the tests, one process per core."""
+    context.run(f"{sys.executable} -m pytest -n auto --dist loadfile {HERE}/tests {args}", pty=False)
