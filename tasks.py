@@ -223,7 +223,7 @@ def book(_, serve=False, port=None, pdf=False):
     """
 
     def action():
-        from identity_mappings.pages import site
+        from identity_mappings.pages.book import site
 
         chosen = 8000 if port is None else whole(port, "--port", 1, 65_535)
         server = site.server(chosen) if serve else None  # what is not to be had is said before the build
@@ -294,11 +294,12 @@ def bench(
 @task(
     help={
         "minutes": "of trials; default: 10",
+        "kills": "also kill a process that trains a table so many times, again and again",
         "nodes": "also lose so many nodes of a local Ray cluster, one after the other",
         "json": "a file for the counts, as book/chaos/NAME.json for the book",
     }
 )
-def chaos(context, minutes=None, nodes=None, json=None):
+def chaos(context, minutes=None, kills=None, nodes=None, json=None):
     """Train a small table again and again under kills, full disks, flipped bits and the like, and count what fails."""
     words = []
 
@@ -306,7 +307,8 @@ def chaos(context, minutes=None, nodes=None, json=None):
         length = amount(minutes, "minutes")
         if length is not None and not 0 <= length <= LONGEST:  # which nan is not, either
             raise UsageError(f"--minutes must be from 0 to {LONGEST:,}; got {shown(minutes)}")
-        given = {"minutes": length, "nodes": number(nodes, "nodes", least=0), "json": json}
+        times = {flag: number(text, flag, least=0) for flag, text in (("kills", kills), ("nodes", nodes))}
+        given = {"minutes": length, **times, "json": json}
         words.extend(f"--{flag}={value}" for flag, value in given.items() if value is not None)
 
     run(action)
@@ -315,5 +317,5 @@ def chaos(context, minutes=None, nodes=None, json=None):
 
 @task(help={"args": "further arguments for pytest"})
 def test(context, args=""):
-    """Run the tests."""
-    context.run(f"{sys.executable} -m pytest {HERE}/tests {args}", pty=False)
+    """Run the tests, one process per core."""
+    context.run(f"{sys.executable} -m pytest -n auto --dist loadfile {HERE}/tests {args}", pty=False)

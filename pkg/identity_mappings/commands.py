@@ -368,9 +368,9 @@ def worth_running(count, tier=None):
     tier = choose(tier or default_tier(device), TIERS, "tier")
     for place, each in enumerate(queue.candidates(tier, device_name(device))[:count], 1):
         cost = (
-            "cost unknown: this machine has ended no run of this tier"
+            "cost unknown: no finished run here is of this device"
             if each.seconds is None
-            else (f"about {duration(each.seconds)} here")
+            else f"about {costs.duration(each.seconds)} here"
         )
         words = f"{paper.label(each.row.table)}, {each.row.id}: {each.standing}"
         print(f"{place}. {words}, {each.pairs} seeds beside its baseline's; {len(each.runs)} runs, {cost}")

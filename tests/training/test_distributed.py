@@ -23,6 +23,7 @@ from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import plan
 from identity_mappings.iteration import memory
+from identity_mappings.iteration.capture import compile_regions
 from identity_mappings.nets.norm import BatchNorm2d
 from identity_mappings.results import records
 from identity_mappings.training import distributed, state, train
@@ -113,6 +114,25 @@ def test_the_step_is_the_textbooks():
     for (name, ours), theirs in zip(step.network.state_dict().items(), reference.state_dict().values(), strict=True):
         if not name.endswith("num_batches_tracked"):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6, msg=name)
+
+
+def test_a_compiled_step_is_the_plain_one():
+    """On CUDA its regions are compiled, by Inductor; here the compiler's first half reads them."""
+    found = []
+    for compiled in (False, True):
+        files = Pictures(imagenet.load("drawn").train, by_torchrun.SMALL_CROPS, share=Share(8))
+        step = SharedStep(by_torchrun.SMALL, files, by_torchrun.SMALL_CROPS, 0, "cpu", "fp32")
+        before = {name: tensor.clone() for name, tensor in step.tensors().items()}
+        if compiled:
+            compile_regions(step, backend="aot_eager")
+        step.rehearse()
+        assert all(torch.equal(tensor, before[name]) for name, tensor in step.tensors().items())  # nothing stays of it
+        for iteration in range(3):
+            step.batches.bring(iteration)
+            step()
+        found.append(step.tensors())
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(found[1][name], tensor, rtol=0, atol=1e-6, msg=name)
 
 
 def test_recomputing_gives_the_same():

@@ -9,14 +9,14 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
-from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data import jpeg
 from ..data.pictures import Share
 from ..errors import UsageError
 from ..iteration import memory
-from ..iteration.capture import COMPILED, UNRECORDED, Way, compile_units, uncompiled
+from ..iteration.capture import COMPILED, UNRECORDED, Way, compile_regions, uncompiled
+from ..iteration.check import Snapshot
 from ..iteration.step import Step
 from ..weights import evaluation
 from . import distributed
@@ -49,8 +49,7 @@ class SharedStep(Step):
                 self.statistics.update()  # by the batch's first group, before the next part leaves its own
             loss_sum += loss
             wrong_sum += wrong
-        self.sgd.step([parameter.grad for parameter in self.sgd.parameters], self.rates.index_select(0, self.counter))
-        self._forget()
+        self._update()
         self.loss_sum += distributed.total(loss_sum) / distributed.size()
         self.wrong_sum += distributed.total(wrong_sum)
         self.counter += 1
@@ -59,29 +58,32 @@ class SharedStep(Step):
         """Adds the part's share of the gradient to each parameter's `grad`; returns its loss share and errors."""
         with self.autocast():
             logits = self.replica(images)
-        logits = logits.float()
-        loss = F.cross_entropy(logits, labels) / self.parts
+        loss, wrong = self.loss(logits, labels)
+        loss = loss / self.parts
         loss.backward()
-        return loss.detach(), (logits.detach().argmax(1) != labels).sum()
+        return loss.detach(), wrong
 
     def _until_last(self, part):
         """A context in which processes add up gradients on their own: they share them in the last part."""
         alone = self.replica is not self.network and part < self.parts - 1
         return self.replica.no_sync() if alone else nullcontext()
 
-    def _forget(self):
+    def _update(self):
+        self.sgd.step([parameter.grad for parameter in self.sgd.parameters], self.rates.index_select(0, self.counter))
         for parameter in self.sgd.parameters:
             parameter.grad = None
 
     def rehearse(self):
-        """A pass there and back that changes nothing: in the first one libraries choose, compilers compile, and
-        DistributedDataParallel learns in which order gradients come, by which it sums them from then on. A training
-        that goes on from a checkpoint has rehearsed as one that began, and so sums alike.
+        """A pass there and back, and an update, of which nothing stays: in the first ones libraries choose, compilers
+        compile, and DistributedDataParallel learns in which order gradients come, by which it sums them from then on.
+        A training that goes on from a checkpoint has rehearsed as one that began, and so sums alike.
         """
+        before = Snapshot(self)
         size, count = self.batches.images.size, self.batches.share.part
         images = torch.zeros(count, 3, *size, device=self.device).contiguous(memory_format=self.memory_format)
         self._backward(images, torch.zeros(count, dtype=torch.int64, device=self.device))
-        self._forget()
+        self._update()
+        before.restore()
 
     def settle(self):
         """Give all processes the first's running statistics."""
@@ -109,11 +111,13 @@ class ImageNetState(State):
         return None  # pictures lie class by class: the first of them are no sample
 
     def speed_up(self, say, begin=COMPILED):
-        """Compile the units on CUDA; no recording, for a step of so much work has no launches to save.
+        """Compile the step's regions on CUDA; no recording, for a step of so much work has no launches to save.
 
-        begin: as in `State.speed_up`; units are compiled where it is COMPILED or UNRECORDED.
+        begin: as in `State.speed_up`; they are compiled where it is COMPILED or UNRECORDED.
         """
         self.say = say
+        if self.finished:
+            return
         if self.device.type == "cpu":
             if distributed.size() > 1:
                 self.on_device.rehearse()
@@ -121,15 +125,15 @@ class ImageNetState(State):
         if begin not in (COMPILED, UNRECORDED):
             self.on_device.rehearse()
             return
-        compile_units(self.network)
+        compile_regions(self.on_device)
         try:
             self.on_device.rehearse()
             self.way = Way(self.on_device, UNRECORDED)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # of the compiler
-            say(f"units could not be compiled ({str(error).strip().splitlines()[0]}): training them as they are")
-            compile_units(self.network, False)
+            say(f"the step could not be compiled ({str(error).strip().splitlines()[0]}): training it as it is")
+            compile_regions(self.on_device, False)
             self.on_device.rehearse()
 
     def step(self):
