@@ -124,7 +124,6 @@ def reproduce(
         from identity_mappings.experiments import paper
         from identity_mappings.iteration.step import PRECISIONS
         from identity_mappings.pages import notebooks
-        from identity_mappings.results import tables
 
         choose(precision, PRECISIONS, "precision")
         cut = Reduction(number(depth, "depth"), number(iterations, "iterations"), number(width, "width"))
@@ -140,7 +139,7 @@ def reproduce(
             outcomes = commands.train_runs(runs, on, precision, weights, budget, train)
         if paper.named(table) in paper.TABLES:
             notebooks.execute(int(table), row, chosen_tier, sorted({run.seed for run in runs}), reduction)
-        print(tables.text(paper.named(table), chosen_tier, reduction, row))
+        commands.print_table(table, chosen_tier, reduction, row)
         commands.raise_refused(outcomes)
 
     command(action)
@@ -211,7 +210,7 @@ def book(_, serve=False, port=None, pdf=False):
     """
 
     def action():
-        from identity_mappings.pages import site
+        from identity_mappings.pages.book import site
 
         chosen = 8000 if port is None else whole(port, "--port", 1, 65_535)
         server = site.server(chosen) if serve else None  # what is not to be had is said before the build
@@ -305,5 +304,5 @@ def chaos(context, minutes=None, kills=None, nodes=None, json=None):
 
 @task(help={"args": "further arguments for pytest"})
 def test(context, args=""):
-    """Run the tests."""
-    context.run(f"{sys.executable} -m pytest {HERE}/tests {args}", pty=False)
+    """Run the tests, one process per core."""
+    context.run(f"{sys.executable} -m pytest -n auto --dist loadfile {HERE}/tests {args}", pty=False)

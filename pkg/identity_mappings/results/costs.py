@@ -162,7 +162,7 @@ def left(planned, device, precision, results=None, timed=None):
     if not found:
         if timed is None:
             return f"{said}; how long they take is not known: no finished run here is of {device} in {precision}"
-        known = [_of_iterations(todo[0], device, precision, timed(todo[0]))]
+        known = [of_iterations(todo[0], device, precision, timed(todo[0]))]
         now = f"{len(todo)} by a few iterations of {todo[0].row.id} timed just now, evaluations left out"
         found = {now: [seconds for each in _estimates(todo, device, precision, known).values() for seconds in each]}
     total = sum(sum(seconds) for seconds in found.values())
@@ -180,7 +180,13 @@ def _estimates(todo, device, precision, known):
     return {name: seconds for name, seconds in found.items() if seconds}
 
 
-def _of_iterations(run, device, precision, each):
+def seconds(runs, device, precision, known):
+    """Device seconds that the runs take in all, each by `estimate`; None where nothing known is of the device."""
+    found = _estimates(runs, device, precision, known)
+    return sum(map(sum, found.values())) if found else None
+
+
+def of_iterations(run, device, precision, each):
     """The Cost of a run whose iterations take so many device seconds each."""
     about, protocol = (run.row, run.tier, run.reduction, device, precision, 0), run.recipe.protocol
     return Cost(*about, each * protocol.iterations, protocol.iterations, run.counts.macs, protocol.batch)
@@ -212,7 +218,7 @@ def markdown(results=None):
         lines = []
         for cost in made:
             cut = f", {cost.reduction}" if cost.reduction.name else ""
-            about = (f"Table {cost.row.table}, `{cost.row.id}`{cut}", cost.n, f"{cost.device}, {cost.precision}")
+            about = (f"Table {cost.row.table}, {cost.row.name()}{cut}", cost.n, f"{cost.device}, {cost.precision}")
             lines.append((*about, duration(cost.seconds), f"{cost.each:.3f}", f"{cost.multiply_adds / 1e6:,.1f}"))
         header = ("row", "n", "device", "a run", "an iteration, seconds", "multiply-adds an image, millions")
         parts.append(grids.markdown(header, lines, right=3))
