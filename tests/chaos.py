@@ -395,7 +395,7 @@ def _kill_until_complete(runs, results, seconds, times):
             until = time.monotonic() + PATIENCE * seconds
             while not training.is_set() and process.is_alive() and time.monotonic() < until:
                 time.sleep(0.01)
-            process.join(random.uniform(0, seconds / 2))
+            process.join(random.uniform(0, seconds / 4))
         else:
             process.join(PATIENCE * seconds)
         if process.exitcode is not None:
