@@ -308,7 +308,7 @@ def units(folder):
 
 
 def kernels(folder):
-    """Kernels of an iteration as they are generated for CUDA, from the folder's files, and the model's times for them."""
+    """Kernels of an iteration as they are generated for CUDA, from a folder's files, and the model's times for them."""
     said = {"units": "units compiled, the rest as PyTorch has it", "all": "all regions compiled"}
     header = (
         "compiled",
