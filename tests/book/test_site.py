@@ -7,8 +7,8 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
-from identity_mappings.pages.book import published
-from identity_mappings.pages.site import chromium
+from identity_mappings.pages import published
+from identity_mappings.pages.book.site import chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "book" / "_build" / "html"

@@ -108,7 +108,7 @@ def test_costs_are_medians_of_the_finished_runs(outcome, tmp_path):
     (cost,) = costs.costs(tmp_path)
     assert (cost.row.table, cost.n, cost.seconds, cost.each) == (1, 2, 120.0, 0.3)
     text = costs.markdown(tmp_path)
-    assert "| Table 1, `original`, 20 layers, 400 iterations | 2 | a CPU, fp32 | 2.0 minutes | 0.300 |" in text
+    assert "| Table 1, original, 20 layers, 400 iterations | 2 | a CPU, fp32 | 2.0 minutes | 0.300 |" in text
     assert text.count("Not run.") == 3  # the paper, the pocket and the smoke tier
     assert row.published.error == 6.61
 

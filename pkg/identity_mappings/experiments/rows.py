@@ -61,8 +61,8 @@ class Row:
             words += f", {self.on_shortcut} on the shortcut and {self.on_residual} on F"
         remark = re.sub(r"^bias-", "init b_g = -", variant).replace("= -0", "= 0") or self.remark
         remark = remark.replace("This is", "this is")
-        remark = re.sub(r"b_g = (-?\d+)(?: to (-\d+))?", _typeset, remark)
-        return words + (f" ({remark})" if remark else "")
+        words += f" ({remark})" if remark else ""
+        return re.sub(r"b_g = (-?\d+)(?: to (-\d+))?", _typeset, words)
 
     def plain_name(self, variant=""):
         """The same where no Markdown is read: in texts for the blind, in CSV files."""

@@ -15,10 +15,8 @@ from ..experiments.protocols import Reduction
 from ..experiments.rows import FAIL_ABOVE
 from ..experiments.runs import place
 from ..results import records, tables
-from ..results.quantities import ERROR, FINAL_LOSS
 from ..results.statistics import gaps, learnt, summaries, summarise
-from ..results.verdicts import Comparison, claimed, verdict
-from . import figures
+from . import figures, published
 
 
 def markdown(*parts):
@@ -104,7 +102,7 @@ def provenance(table, row, tier, reduction=""):
             record["status"] if record["diverged_at"] is None else f"diverged at {record['diverged_at']:,}",
             "none" if record["test_error"] is None else f"{record['test_error']:.2f}",
             f"{record['device']}, {record['precision']}{_by(record)}",
-            _short(record["commit"]),
+            published.commit_link(record["commit"]),
             record["versions"]["torch"].replace("+", " +"),
             f"{record['wall_seconds']:,.0f}",
         )
@@ -119,14 +117,6 @@ def _by(record):
     """Who ran what was contributed."""
     given = record.get("contributed")
     return f", by {given['by'] or 'a contributor'}" if given else ""
-
-
-def _short(commit):
-    """The first digits of a commit, with what the record says of changes to it."""
-    if commit is None:
-        return "unknown"
-    digits, plus, changes = commit.partition("+")
-    return f"{digits[:10]} {plus}{changes}".strip()
 
 
 def curves(table, row, tier, reduction=""):
@@ -265,7 +255,9 @@ def bench_chart(folder):
                 said.append(f"{', '.join(place)}: {_median_and_range(ratio, '.2f')}{floors}.")
     header = ("network", "device", "trainer", "times the baseline", "smallest", "largest", "of bytes", "of arithmetic")
     data = dict(zip(header, zip(*lines, strict=True), strict=True))
-    return pictures.Picture(plots.bench(outcomes), " ".join(said), data, "bench")
+    caption = """Images per second as a multiple of the baseline's: the mark is the median of the rounds, the bar
+    reaches from the smallest to the largest. What lies to the right of the line is faster than the baseline."""
+    return pictures.Picture(plots.bench(outcomes), " ".join(said), data, "bench", caption)
 
 
 def aims(folder):
@@ -424,37 +416,45 @@ def _choices_of(row):
     return (f"ResNet-{row.network.depth}", row.network.order, row.augmentation, f"tested at {row.crops[1]}")
 
 
-def reading(table, start=""):
-    """How the runs of a table differ from the paper's and what would settle the matter, a paragraph a tier.
+def reading(table):
+    """How the runs of a table differ from the paper's and what would settle the matter, a paragraph a tier."""
+    bases = {}
+    for row in paper.rows(table):
+        setting = tables.nearest(row) if row.claim else None
+        if setting and row.baseline not in bases.setdefault(setting, []):
+            bases[setting].append(row.baseline)
+    return markdown(*(_reading(table, found, *setting) for setting, found in bases.items()))
 
-    start: of the ids of the rows, for a part of a table.
-    """
-    claims = [row for row in paper.rows(table) if row.claim and row.id.startswith(start)]
-    nearest = dict.fromkeys(setting for row in claims if (setting := tables.nearest(row)))
-    return markdown(*(_reading(table, start, *setting) for setting in nearest)) if nearest else None
 
-
-def _reading(table, start, tier, reduction):
-    """How a tier's runs of a table differ from the paper's, from its recipe and its baseline's records, in words."""
+def _reading(table, bases, tier, reduction):
+    """How a tier's runs of a table differ from the paper's, from the baselines' recipes and records, in words."""
     if tier == "paper":
         return "In the paper tier the runs are the paper's own, and an interval is all that stands between the two."
-    base = next(row for row in paper.rows(table) if row.baseline is None and row.id.startswith(start))
-    ours, papers = protocols.recipe(base.recipe(), tier, reduction), base.recipe()
-    found = summarise(base, tier, reduction)
+    ends = " ".join(_baseline(row, tier, reduction) for row in paper.rows(table, bases))
+    return (
+        f"**How to read the {tables.tier_words(tier, reduction)}.** {ends} Such runs show which network is easier to "
+        "train at the start, which is the paper's own argument for both of its claims. They do not show what a network "
+        "gains by regularisation once it has fitted its images, nor whether one that trains slowly catches up. What is "
+        "*seen* here may not hold in the paper's setting, and what is *contradicted* here may hold there. Five runs of "
+        f"each row in the paper tier would settle it: `invoke reproduce --table {table} --tier paper --seeds 5`."
+    )
+
+
+def _baseline(row, tier, reduction):
+    """What a baseline takes and where it ends, in a tier and in the paper, in a sentence."""
+    ours, papers = protocols.recipe(row.recipe(), tier, reduction), row.recipe()
+    taken = [
+        f"{protocols.IMAGES[each.dataset]} with {', '.join(map(str, each.network.widths))} channels for "
+        f"{each.protocol.iterations:,} iterations"
+        for each in (ours, papers)
+    ]
+    found = summarise(row, tier, reduction)
     ended = statistics.median(record["curve"]["train_error"][-1] for record in found.records)
-    widths = [", ".join(map(str, each.network.widths)) for each in (ours, papers)]
     fitted = ", far from having fitted its training images" if ended > 5 else ""
     return (
-        f"**How to read the {tables.tier_words(tier, reduction)}.** Its runs take {protocols.IMAGES[ours.dataset]} and "
-        f"networks of {ours.network.depth} layers with {widths[0]} channels, for {ours.protocol.iterations:,} "
-        f"iterations. The paper's have {widths[1]} channels and {papers.protocol.iterations:,} iterations on "
-        f"{protocols.IMAGES[papers.dataset]}. The baseline ends at a test error of {found.median:.2f} % and a training "
-        f"error of {ended:.1f} %{fitted}; the paper's ends at a test error of {base.published} %. Such runs show which "
-        "network is easier to train at the start, which is the paper's own argument for both of its claims. They do "
-        "not show what a network gains by regularisation once it has fitted its images, nor whether one that trains "
-        "slowly catches up. What is *seen* here may not hold in the paper's setting, and what is *contradicted* here "
-        "may hold there. Five runs of each row in the paper tier would settle it: "
-        f"`invoke reproduce --table {table} --tier paper --seeds 5`."
+        f"The baseline (*{row.name()}*) trains on {taken[0]}, in the paper on {taken[1]}. It ends at a test error of "
+        f"{found.median:.2f} % and a training error of {ended:.1f} %{fitted}; the paper's ends at a test error of "
+        f"{row.published} %."
     )
 
 
@@ -479,7 +479,7 @@ def study(name):
     """A study's numbers, one table for each tier and reduction in which any of its rows has been run."""
     parts = []
     for tier, reduction in _settings_run(name):
-        parts += [f"**{tables.title(name, tier, reduction)}**", _of_study(name, tier, reduction)]
+        parts += [f"**{_heading(name, tier, reduction)}**", _of_study(name, tier, reduction)]
         parts.append(tables.note(name, tier))
     return markdown(*parts) if parts else markdown("Not run.")
 
@@ -493,34 +493,6 @@ def _of_study(name, tier, reduction):
     return grids.markdown(("setting", *header[naming:]), named)
 
 
-def convergence():
-    """Table 3's pairs at the end of training: both units' loss and test error, medians, in each tier that has both."""
-    lines = []
-    for ours in (row for row in paper.rows(3) if row.baseline):
-        pair = (*paper.rows(3, [ours.baseline]), ours)
-        for tier, reduction in figures.settings(pair):
-            found = [summarise(row, tier, reduction) for row in pair]
-            losses, errors = ([_median_of(what, each) for each in found] for what in (FINAL_LOSS, ERROR))
-            numbers = (*(f"{loss:.3f}" for loss in losses), *(f"{error:.2f}" for error in errors))
-            higher = verdict(Comparison(3, ours.id, "above", ours.baseline, FINAL_LOSS), tier, reduction)
-            lower = verdict(claimed(ours), tier, reduction)
-            name = f"{ours.case.removesuffix(', full pre-activation')}, {tables.tier_words(tier, reduction)}"
-            lines.append((name, *numbers, higher, lower))
-    header = (
-        *("pair", "loss, original", "loss, pre-activation", "error, %, original", "error, %, pre-activation"),
-        *("higher loss", "lower error"),
-    )
-    return (
-        markdown(grids.markdown(header, lines))
-        if lines
-        else markdown("Not run: no pair has both of its runs in one tier.")
-    )
-
-
-def _median_of(quantity, summary):
-    return statistics.median(map(quantity.of, summary.records))
-
-
 def search(name):
     """The curve of a search: the error of each fold by row, and their median, of the tier nearest to the paper's."""
     from . import plots
@@ -530,7 +502,12 @@ def search(name):
         return markdown("Not run.")
     tier, reduction = settings[-1]
     found = [summarise(row, tier, reduction) for row in paper.rows(name)]
-    return plots.search(found, tables.title(name, tier, reduction))
+    return plots.search(found, _heading(name, tier, reduction))
+
+
+def _heading(name, tier, reduction):
+    """A study's title without its name, which is for commands."""
+    return tables.title(name, tier, reduction).removeprefix(f"{paper.label(name)}. ")
 
 
 def _settings_run(name):

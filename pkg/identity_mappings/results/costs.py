@@ -145,8 +145,7 @@ def estimate(run, device, precision, known):
     )
     for source, found in zip(SOURCES, like, strict=True):
         if found:
-            work, protocol = run.counts.macs, run.recipe.protocol
-            return statistics.median(cost.rate for cost in found) * work * protocol.iterations * protocol.batch, source
+            return statistics.median(cost.rate for cost in found) * run.multiply_adds, source
     return None, None
 
 
@@ -219,7 +218,7 @@ def markdown(results=None):
         lines = []
         for cost in made:
             cut = f", {cost.reduction}" if cost.reduction.name else ""
-            about = (f"Table {cost.row.table}, `{cost.row.id}`{cut}", cost.n, f"{cost.device}, {cost.precision}")
+            about = (f"Table {cost.row.table}, {cost.row.name()}{cut}", cost.n, f"{cost.device}, {cost.precision}")
             lines.append((*about, duration(cost.seconds), f"{cost.each:.3f}", f"{cost.multiply_adds / 1e6:,.1f}"))
         header = ("row", "n", "device", "a run", "an iteration, seconds", "multiply-adds an image, millions")
         parts.append(grids.markdown(header, lines, right=3))
