@@ -78,3 +78,14 @@ def test_an_iteration_of_resnet_110_is_below_1100_kernels():
     kernels = {way: show.launches(calls) for way, calls in compiled.items()}
     assert 700 < kernels["all"] < min(1100, kernels["units"])
     assert compiled["all"]["convolutions"] == compiled["units"]["convolutions"] == 3 * 109 - 1
+
+
+def test_the_log_shows_what_was_counted_and_what_the_model_has_for_it(tmp_path):
+    counted = {"triton": 600, "convolutions": 300, "others": 100}  # four kernels of cuDNN for three: 1,100 in all
+    about = {"network": "ResNet-8", "device": "h200", "precision": "bf16", "torch": "2"}
+    made = about | {"compiled": {"all": counted}, "units": {"a unit": [6, 7]}}
+    (tmp_path / "resnet-8.json").write_text(json.dumps(made))
+    shown = show.kernels(tmp_path).data
+    assert "ResNet-8 in bf16, generated for H200, torch 2" in shown
+    assert "| 600 | 300 | 100 | 1,100 | 2.9 to 3.7 | 183 to 239 s | 70 to 99 s |" in shown
+    assert "| a unit | 6 | 7 |" in show.units(tmp_path).data
