@@ -124,7 +124,6 @@ def reproduce(
         from identity_mappings.experiments import paper
         from identity_mappings.iteration.step import PRECISIONS
         from identity_mappings.pages import notebooks
-        from identity_mappings.results import tables
 
         choose(precision, PRECISIONS, "precision")
         cut = Reduction(number(depth, "depth"), number(iterations, "iterations"), number(width, "width"))
@@ -140,7 +139,7 @@ def reproduce(
             outcomes = commands.train_runs(runs, on, precision, weights, budget, train)
         if paper.named(table) in paper.TABLES:
             notebooks.execute(int(table), row, chosen_tier, sorted({run.seed for run in runs}), reduction)
-        print(tables.text(paper.named(table), chosen_tier, reduction, row))
+        commands.print_table(table, chosen_tier, reduction, row)
         commands.raise_refused(outcomes)
 
     command(action)
@@ -282,11 +281,12 @@ def bench(
 @task(
     help={
         "minutes": "of trials; default: 10",
+        "kills": "also kill a process that trains a table so many times, again and again",
         "nodes": "also lose so many nodes of a local Ray cluster, one after the other",
         "json": "a file for the counts, as book/chaos/NAME.json for the book",
     }
 )
-def chaos(context, minutes=None, nodes=None, json=None):
+def chaos(context, minutes=None, kills=None, nodes=None, json=None):
     """Train a small table again and again under kills, full disks, flipped bits and the like, and count what fails."""
     words = []
 
@@ -294,7 +294,8 @@ def chaos(context, minutes=None, nodes=None, json=None):
         length = amount(minutes, "minutes")
         if length is not None and not 0 <= length <= LONGEST:  # which nan is not, either
             raise UsageError(f"--minutes must be from 0 to {LONGEST:,}; got {shown(minutes)}")
-        given = {"minutes": length, "nodes": number(nodes, "nodes", least=0), "json": json}
+        times = {flag: number(text, flag, least=0) for flag, text in (("kills", kills), ("nodes", nodes))}
+        given = {"minutes": length, **times, "json": json}
         words.extend(f"--{flag}={value}" for flag, value in given.items() if value is not None)
 
     run(action)

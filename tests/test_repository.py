@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -37,10 +38,25 @@ def test_environment_and_pyproject_ask_for_the_same():
 def test_readme_says_what_the_records_say():
     """`invoke readme` would change nothing: not its blocks, nor what its pictures show."""
     text = (ROOT / "README.md").read_text()
-    assert readme.written(text, ROOT / "results") == text
-    shown = html.escape(readme.picture(ROOT / "results").alt)
+    with readme.known_records(ROOT) as results:
+        assert readme.written(text, results) == text
+        shown = html.escape(readme.picture(results).alt)
     for name in readme.PAPERS:
         assert shown in readme.picture_path(ROOT, name).read_text()
+
+
+def test_the_readme_speaks_of_the_records_that_git_knows(tmp_path):
+    """Neither the smoke tier's, which every machine makes for itself, nor any that is not added yet."""
+    added, made_here = tmp_path / "results/pocket/seed-0.json", tmp_path / "results/smoke/seed-0.json"
+    for path in (added, made_here):
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    with readme.known_records(tmp_path) as results:
+        assert len(list(results.rglob("*.json"))) == 2  # an archive, without git
+    for words in (["init", "-q"], ["add", "results/pocket"]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    with readme.known_records(tmp_path) as results:
+        assert [path.relative_to(results) for path in results.rglob("*.json")] == [Path("pocket/seed-0.json")]
 
 
 def test_readme_is_two_screens_before_its_tree():

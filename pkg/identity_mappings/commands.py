@@ -1,5 +1,7 @@
 """What the commands do, for both command lines: `invoke` and `python -m identity_mappings`."""
 
+import shutil
+import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -59,7 +61,7 @@ def train(table, row=(), weights=False, **asked):
     weights: keep each run's weights as seed-k.safetensors beside its record. asked: the rest of `trained`'s arguments.
     """
     planned_runs, outcomes, tier, reduction = trained(table, row, weights=weights, **asked)
-    print(tables.text(paper.named(table), tier, reduction, row))
+    print_table(table, tier, reduction, row)
     for run in planned_runs if weights else ():
         if run.weights_path().exists():
             print(f"weights: {run.weights_path()}")
@@ -218,7 +220,13 @@ def evaluate(
 def table(table, tier=None, depth=None, iterations=None, width=None):
     """Print a table from the records that are there."""
     _, _, tier, reduction = planned(table, (), tier, None, Reduction(depth, iterations, width))
-    print(tables.text(paper.named(table), tier, reduction))
+    print_table(table, tier, reduction)
+
+
+def print_table(table, tier, reduction, row=()):
+    """Print a table, or some of its rows, as wide as the terminal; in a file or a pipe, as wide as it is."""
+    width = shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else None
+    print(tables.text(paper.named(table), tier, reduction, row, width=width))
 
 
 def data(dataset):
@@ -309,9 +317,9 @@ def worth_running(count, tier=None):
     tier = choose(tier or default_tier(device), TIERS, "tier")
     for place, each in enumerate(queue.candidates(tier, device_name(device))[:count], 1):
         cost = (
-            "cost unknown: this machine has ended no run of this tier"
+            "cost unknown: no finished run here is of this device"
             if each.seconds is None
-            else (f"about {duration(each.seconds)} here")
+            else f"about {costs.duration(each.seconds)} here"
         )
         words = f"{paper.label(each.row.table)}, {each.row.id}: {each.standing}"
         print(f"{place}. {words}, {each.pairs} seeds beside its baseline's; {len(each.runs)} runs, {cost}")

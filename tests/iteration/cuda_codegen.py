@@ -2,22 +2,25 @@
 
 python tests/iteration/cuda_codegen.py h200 bf16 '{"depth": 4, "widths": [16]}'
 
-One iteration of the net is taken on the CPU with its Residual Units compiled by a back end that moves each graph to a
+An iteration of each net is taken on the CPU with its regions compiled by a back end that moves each graph to a
 described device, keeps the code that Inductor writes for it, and runs the graph itself where it is. It prints one
-JSON line for each graph, `backward` or forward: the net it is of, its calls of Triton kernels and of convolutions,
-for each of its kernels the size of the cubin that Triton's compiler and ptxas make of it, and how many block sizes a
-timing on the device may choose from for a reduction at most (another order of a sum would be other bits).
+JSON line for each graph that the net runs, `backward` or forward: the net and the region that it is of, how often it
+runs in an iteration, its calls of Triton kernels and of convolutions, for each of its kernels the size of the cubin
+that Triton's compiler and ptxas make of it, and how many block sizes a timing on the device may choose from for a
+reduction at most (another order of a sum would be other bits). A last line for each net counts what is not compiled.
 
 It replaces what torch says of the device, and so runs in a process of its own (`generated`).
 """
 
 import copy
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -28,6 +31,7 @@ DEVICES = {  # name -> compute capability, multiprocessors, memory in GiB
     "h200": ((9, 0), 132, 140),
 }
 BATCH = 128
+COMPILED = "compiled"  # the profiler's name for what a compiled graph does
 
 
 def generated(device, precision, *nets, timeout=900):
@@ -126,10 +130,13 @@ class Kept(Exception):
 
 
 class Backend:
-    """A back end of torch.compile that keeps in `sources` what Inductor writes for CUDA: (whether backward, source)."""
+    """A back end of torch.compile that keeps in `graphs` what Inductor writes for CUDA.
+
+    A graph is {"backward": whether it is one, "source": the module that is written, "runs": how often it has run}.
+    """
 
     def __init__(self):
-        self.sources = []
+        self.graphs = []
 
     def __call__(self, graph, inputs):
         from torch._inductor.compile_fx import compile_fx
@@ -145,7 +152,8 @@ class Backend:
 
         def keep(lowering):
             code, _ = lowering.codegen()
-            self.sources.append((bool(lowering.is_backward), getattr(code, "value", code)))
+            source = getattr(code, "value", code)
+            self.graphs.append({"backward": bool(lowering.is_backward), "source": source, "runs": 0})
             raise Kept
 
         here = copy.deepcopy(graph)
@@ -158,11 +166,15 @@ class Backend:
                 if not _comes_of(error, Kept):
                     raise
 
+        kept = self.graphs[-1]
+
         def run(arguments):
             values = list(arguments)
             if isinstance(arguments, list):
                 arguments.clear()
-            return here(*values)
+            kept["runs"] += 1
+            with torch.profiler.record_function(COMPILED):
+                return here(*values)
 
         run._boxed_call = True
         return run
@@ -210,27 +222,58 @@ def on_cuda(graph, inputs):
     return graph, placed
 
 
-def sources_of(net, precision):
-    """What is written for the units of a net: (whether backward, source) for each graph."""
+def iterations(nets, precision):
+    """For each net, (net, {region: its graphs, with their runs in one iteration}, calls outside of them by name)."""
     import numpy as np
     import torch
 
     from identity_mappings.data import Dataset
     from identity_mappings.data.batches import Images
     from identity_mappings.experiments.protocols import CIFAR
-    from identity_mappings.iteration.capture import compile_units
+    from identity_mappings.iteration.capture import regions
     from identity_mappings.iteration.step import Step
     from identity_mappings.nets.networks import cifar_spec
 
     pixels, labels = np.zeros((BATCH, 32, 32, 3), np.uint8), np.zeros(BATCH, np.int64)
-    images, _ = Images.pair(Dataset("toy", pixels, labels, pixels, labels, classes=10), "channel", "cpu")
-    torch._dynamo.reset()
-    backend = Backend()
-    step = Step(cifar_spec(**net | {"widths": tuple(net["widths"])}), images, CIFAR, 0, "cpu", precision)
-    compile_units(step.network, backend=backend)
-    step.batches.bring(0)
-    step()
-    return backend.sources
+    images, _ = Images.pair(Dataset("toy", pixels, labels, pixels, labels, classes=10), "pixel", "cpu")
+    backends = {}
+    for net in nets:
+        step = Step(cifar_spec(**net | {"widths": tuple(net["widths"])}), images, CIFAR, 0, "cpu", precision)
+        for owner, method in regions(step):
+            backend = backends.setdefault(f"{type(owner).__name__}.{method}", Backend())
+            setattr(owner, method, torch.compile(getattr(owner, method), dynamic=False, backend=backend))
+        step.batches.bring(0)
+        step()
+        graphs = {region: backend.graphs for region, backend in backends.items()}
+        for graph in itertools.chain(*graphs.values()):
+            graph["runs"] = 0
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            step()
+        yield net, graphs, outside(profile.events())
+
+
+# what torch calls that launches nothing: another look at a tensor, or memory alone
+NOTHING = {"alias", "as_strided", "detach", "empty", "empty_like", "empty_strided", "expand", "lift_fresh", "narrow"}
+NOTHING |= {"new_empty", "permute", "reshape", "result_type", "select", "slice", "split", "split_with_sizes", "t"}
+NOTHING |= {"to", "transpose", "unsqueeze", "view", "_reshape_alias", "_unsafe_view", "resolve_conj", "resolve_neg"}
+
+
+def outside(events):
+    """{operation: how often torch called it outside of compiled graphs, and not as a part of another one}."""
+
+    def name(event):
+        return event.name.removeprefix("aten::")
+
+    def counts(event):
+        above = []
+        while (event := event.cpu_parent) is not None:
+            above.append(event)
+        return not any(each.name == COMPILED or launches(each) for each in above)
+
+    def launches(event):
+        return event.name.startswith("aten::") and name(event) not in NOTHING
+
+    return Counter(name(event) for event in events if launches(event) and counts(event))
 
 
 def calls(source):
@@ -280,15 +323,21 @@ def cubin(name, source, target):
 
 
 def main(device, precision, *nets):
-    target = describe(device)
-    for net in map(json.loads, nets):
-        for backward, source in sources_of(net, precision):
-            found = {name: cubin(name, text, target) for name, text in kernels(source)}
+    target, built = describe(device), {}
+    for net, regions, others in iterations(map(json.loads, nets), precision):
+        for region, graph in ((region, graph) for region, graphs in regions.items() for graph in graphs):
+            if not graph["runs"]:
+                continue
+            source = graph.pop("source")
+            if source not in built:
+                built[source] = {name: cubin(name, text, target) for name, text in kernels(source)}
+            found = built[source]
             sizes = {name: len(binary) for name, (binary, _) in found.items()}
             reductions = [count for name, (_, count) in found.items() if not name.startswith("triton_poi")]
-            choices = max(reductions, default=1)
-            line = {"net": net, "backward": backward, "cubins": sizes, "choices": choices} | calls(source)
-            print(json.dumps(line), flush=True)
+            line = {"net": net, "region": region} | graph | {"cubins": sizes, "choices": max(reductions, default=1)}
+            graph["source"] = source
+            print(json.dumps(line | calls(source)), flush=True)
+        print(json.dumps({"net": net, "region": None, "outside": others}), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import pytest
 import torch
 from conftest import small_run
 from test_step import step, take
-from torch import nn
 
 from identity_mappings import UsageError, environment
 from identity_mappings.experiments.protocols import CIFAR, Recipe
@@ -26,9 +25,11 @@ from identity_mappings.training import state as training_state
 from identity_mappings.training.loop import How
 
 
-def on_cuda(*modules):
-    """What `faster` asks of a step, as if on a CUDA device."""
-    return SimpleNamespace(device=torch.device("cuda"), network=nn.Sequential(*modules))
+def on_cuda(**choices):
+    """A step as if on a CUDA device, as far as `faster` asks."""
+    made = step(**choices)
+    made.device = torch.device("cuda")
+    return made
 
 
 def failing(*names):
@@ -43,20 +44,20 @@ def failing(*names):
 
 
 @pytest.mark.parametrize(
-    "fails, modules, begin, expected, said",
+    "fails, choices, begin, expected, said",
     [
-        ((), (), COMPILED, COMPILED, []),
-        ((COMPILED,), (), COMPILED, RECORDED, [COMPILED]),
-        ((COMPILED, RECORDED), (), COMPILED, PLAIN, [COMPILED, RECORDED]),
-        ((), (), RECORDED, RECORDED, []),
-        ((), (), PLAIN, PLAIN, []),
-        ((), (shortcut("dropout", p=0.5).build(4, 4, 1),), COMPILED, RECORDED, []),
+        ((), {}, COMPILED, COMPILED, []),
+        ((COMPILED,), {}, COMPILED, RECORDED, [COMPILED]),
+        ((COMPILED, RECORDED), {}, COMPILED, PLAIN, [COMPILED, RECORDED]),
+        ((), {}, RECORDED, RECORDED, []),
+        ((), {}, PLAIN, PLAIN, []),
+        ((), {"shortcut": shortcut("dropout", p=0.5)}, COMPILED, RECORDED, []),
     ],
 )
-def test_the_next_simpler_way_is_taken_and_said(monkeypatch, fails, modules, begin, expected, said):
+def test_the_next_simpler_way_is_taken_and_said(monkeypatch, fails, choices, begin, expected, said):
     monkeypatch.setattr(capture, "recorded", failing(*fails))
     lines = []
-    assert capture.faster(on_cuda(*modules), lines.append, begin).name == expected
+    assert capture.faster(on_cuda(**choices), lines.append, begin).name == expected
     assert [line for line, name in zip(lines, said, strict=True) if f"(no {name} here)" in line] == lines
 
 
@@ -65,7 +66,7 @@ def test_a_python_that_cannot_compile_is_no_end(monkeypatch):
         if compiled:
             raise RuntimeError("Dynamo is not supported on this Python")
 
-    monkeypatch.setattr(capture, "compile_units", refuses)
+    monkeypatch.setattr(capture, "compile_regions", refuses)
     monkeypatch.setattr(capture, "Recorded", lambda step: 1 / 0)
     lines = []
     assert capture.faster(on_cuda(), lines.append).name == PLAIN

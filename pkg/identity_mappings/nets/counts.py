@@ -1,10 +1,12 @@
 """What a network costs, counted from its layers: parameters, multiplications, activations, a training step's memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import nn
+
+from .networks import BRANCHES
 
 BYTES = {"fp32": 4, "bf16": 2, "bf16-skip-fp32": 2, "fp16": 2}  # of an activation, by precision
 
@@ -28,7 +30,22 @@ class Counts:
 
 @lru_cache
 def count(spec, size=(32, 32)):
-    """The `Counts` of a specification's network on images of `size`, (height, width); nothing is computed."""
+    """The `Counts` of a specification's network on images of `size`, (height, width); nothing is computed.
+
+    A deep net whose stages have as many units each is counted from two shallow ones: a further unit of each adds alike.
+    """
+    more = spec.units[0] - 2
+    if more <= 0 or len(set(spec.units)) > 1 or spec.stem == "imagenet":
+        return _counted(spec, size)
+    convs = BRANCHES[spec.branch][0] * len(spec.widths)
+    one, two = (_counted(replace(spec, depth=units * convs + 2), size) for units in (1, 2))
+    elements, macs = (
+        getattr(two, name) + more * (getattr(two, name) - getattr(one, name)) for name in ("elements", "macs")
+    )
+    return Counts(elements, two.widest, macs)
+
+
+def _counted(spec, size):
     with torch.device("meta"):
         network = spec.build().eval()
         image = torch.empty(1, spec.channels, *size)

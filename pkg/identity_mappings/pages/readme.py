@@ -1,11 +1,15 @@
 """What the README shows of the records: how far the paper's protocol has been run, three results, the coverage.
 
-`invoke readme` writes it: the blocks between a marker `<!-- made: name -->` and the next `<!-- /made -->`, and the
-picture, once for light paper and once for dark. What each row gave is on the book's pages.
+`invoke readme` writes it, from the records that git knows: the blocks between a marker `<!-- made: name -->` and the
+next `<!-- /made -->`, and the picture, once for light paper and once for dark. What each row gave is on the book's
+pages.
 """
 
 import re
+import subprocess
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import fill
 
 from .. import grids
@@ -26,12 +30,29 @@ PICTURE = (2, "110-full-pre-activation")
 PAPERS = {"light": ("#1f2328", "#ffffff"), "dark": ("#e6edf3", "#0d1117")}  # ink and paper
 
 
-def write(root, results=None):
+def write(root):
     """Write the README's blocks and its pictures anew."""
     readme = Path(root, "README.md")
-    readme.write_text(written(readme.read_text(), results))
-    for name in PAPERS:
-        picture_path(root, name).write_text(on_paper(picture(results), name))
+    with known_records(root) as results:
+        readme.write_text(written(readme.read_text(), results))
+        for name in PAPERS:
+            picture_path(root, name).write_text(on_paper(picture(results), name))
+
+
+@contextmanager
+def known_records(root):
+    """A folder of the records that git knows, those added with `git add` included; without git, all that are there.
+
+    What this machine has made beside them, the smoke tier above all, is not what the README speaks of.
+    """
+    if not Path(root, ".git").exists():
+        yield Path(root, "results")
+        return
+    with TemporaryDirectory() as folder:
+        git = ["git", "-C", str(root)]
+        names = subprocess.run([*git, "ls-files", "-z", "--", "results"], capture_output=True, check=True).stdout
+        subprocess.run([*git, "checkout-index", "-z", "--stdin", f"--prefix={folder}/"], input=names, check=True)
+        yield Path(folder, "results")
 
 
 def picture_path(root, name):
@@ -92,14 +113,14 @@ GROUPS = {  # of rows that are run together, in the order in which the tables pr
 
 
 def coverage(results=None):
-    """Rows by tiers: how many of a group's rows have been run, and how many times."""
-    lines = []
+    """Rows by tiers: how many of a group's rows have been run, and how many times; smoke is run by every reader."""
+    lines, tiers = [], [tier for tier in TIERS if tier != "smoke"]
     for name, (table, start) in GROUPS.items():
         rows = [row for row in paper.rows(table) if row.id.startswith(start)]
-        lines.append((name, len(rows), *(_covered(rows, tier, results) for tier in TIERS)))
+        lines.append((name, len(rows), *(_covered(rows, tier, results) for tier in tiers)))
     imagenet = sum(row.network is not None for row in paper.TABLE_5)
-    lines.append(("Table 5, ImageNet", imagenet, *["not run"] * len(TIERS)))
-    return grids.markdown(("", "rows", *TIERS), lines)
+    lines.append(("Table 5, ImageNet", imagenet, *["not run"] * len(tiers)))
+    return grids.markdown(("", "rows", *tiers), lines)
 
 
 def _covered(rows, tier, results):

@@ -145,8 +145,7 @@ def estimate(run, device, precision, known):
     )
     for source, found in zip(SOURCES, like, strict=True):
         if found:
-            work, protocol = run.counts.macs, run.recipe.protocol
-            return statistics.median(cost.rate for cost in found) * work * protocol.iterations * protocol.batch, source
+            return statistics.median(cost.rate for cost in found) * run.multiply_adds, source
     return None, None
 
 
@@ -163,7 +162,7 @@ def left(planned, device, precision, results=None, timed=None):
     if not found:
         if timed is None:
             return f"{said}; how long they take is not known: no finished run here is of {device} in {precision}"
-        known = [_of_iterations(todo[0], device, precision, timed(todo[0]))]
+        known = [of_iterations(todo[0], device, precision, timed(todo[0]))]
         now = f"{len(todo)} by a few iterations of {todo[0].row.id} timed just now, evaluations left out"
         found = {now: [seconds for each in _estimates(todo, device, precision, known).values() for seconds in each]}
     total = sum(sum(seconds) for seconds in found.values())
@@ -181,7 +180,13 @@ def _estimates(todo, device, precision, known):
     return {name: seconds for name, seconds in found.items() if seconds}
 
 
-def _of_iterations(run, device, precision, each):
+def seconds(runs, device, precision, known):
+    """Device seconds that the runs take in all, each by `estimate`; None where nothing known is of the device."""
+    found = _estimates(runs, device, precision, known)
+    return sum(map(sum, found.values())) if found else None
+
+
+def of_iterations(run, device, precision, each):
     """The Cost of a run whose iterations take so many device seconds each."""
     about, protocol = (run.row, run.tier, run.reduction, device, precision, 0), run.recipe.protocol
     return Cost(*about, each * protocol.iterations, protocol.iterations, run.counts.macs, protocol.batch)

@@ -144,21 +144,24 @@ def _parsed(path):
     before, record = _kept.get(str(path), (None, None))
     if state == before:
         return pickle.loads(record)  # a copy, for whoever gets it may change it
-    record = soundness.parse(_content(path))
+    record = soundness.parse(_content(path, about))
     if time.time() - about.st_ctime > SETTLED_SECONDS:
         _kept[str(path)] = state, pickle.dumps(record)
     return record
 
 
-def _content(path):
-    """The bytes of a record's file. Raises OSError, and ValueError for what is no file, or too large for a record."""
-    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would have us wait for ever
+def _content(path, about):
+    """The bytes of a record's file, of which `about` is what the system says (os.stat).
+
+    Raises OSError, and ValueError for what is no file, or too large for a record.
+    """
+    if not stat.S_ISREG(about.st_mode):  # a pipe would have us wait for ever
         raise ValueError("it is no file")
     with open(path, "rb") as file:
-        content = file.read(soundness.MOST_BYTES + 1)
-    if len(content) > soundness.MOST_BYTES:
-        raise ValueError(f"it has more than {soundness.MOST_BYTES:,} bytes")
-    return content
+        size = os.fstat(file.fileno()).st_size  # its own, for another may have been renamed into its place
+        if size > soundness.MOST_BYTES:
+            raise ValueError(f"it has more than {soundness.MOST_BYTES:,} bytes")
+        return file.read(size)
 
 
 def peek(run, results=None):

@@ -186,10 +186,31 @@ def note(table, tier):
     )
 
 
-def text(table, tier, reduction=Reduction(), ids=(), results=None):
-    """The table as aligned plain text, with heading and note."""
+def text(table, tier, reduction=Reduction(), ids=(), results=None, width=None):
+    """The table as aligned plain text, with heading and note.
+
+    width: of the terminal, in characters. A wider table has its verdicts, and what else is long, under its lines.
+    """
     header, *lines = cells(table, tier, reduction, ids, results)
+    shown = _ruled(header, lines)
+    if width and max(map(len, shown)) > width:
+        shown = _narrow(header, lines, width)
+    heading = fill(title(table, tier, reduction), width) if width else title(table, tier, reduction)
+    return "\n".join([heading, "", *shown, "", fill(note(table, tier), 80)])
+
+
+def _narrow(header, lines, width, longest=24):
+    short = [
+        [cell if len(cell) <= longest or not place else "" for place, cell in enumerate(line[:-1])] for line in lines
+    ]
+    first, rule, *rows = _ruled(header[:-1], short)
+    shown = [first, rule]
+    for row, kept, line in zip(rows, short, lines, strict=True):
+        beneath = [cell for cell in line if cell and cell not in kept]
+        shown += [row, *(fill(cell, width, initial_indent="    ", subsequent_indent="    ") for cell in beneath)]
+    return shown
+
+
+def _ruled(header, lines):
     rule = ["-" * max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    return "\n".join(
-        [title(table, tier, reduction), "", *grids.plain([header, rule, *lines]), "", fill(note(table, tier), 80)]
-    )
+    return grids.plain([header, rule, *lines])

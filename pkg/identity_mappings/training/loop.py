@@ -122,34 +122,48 @@ def training(run, how, report=nothing, should_stop=never):
     environment.suits(how.precision, how.device)
     if how.weights:
         check_installed()
-    results = how.results
-    record = ended(run, results)
-    if record is not None:
-        if how.weights and record["status"] == "finished" and not run.weights_path(results).exists():
-            raise UsageError(
-                f"{run.name} ended without keeping its weights: move {run.record_path(results)} away to train it again"
-            )
+    record = ended(run, how)
+    if record is not None or not Deadline(how.until).leaves_a_start:
         return record
-    if not Deadline(how.until).leaves_a_start:
-        return None
+    with locked(run, how.results):
+        record = records.read(run, how.results)  # another process may have ended it while we waited
+        return record or (yield from _training(run, how, report, should_stop))
+
+
+@contextmanager
+def locked(run, results=None, patience=LOCK_SECONDS):
+    """Holds the run's lock, so that no other process trains it; beside a record, nothing else is left at the end.
+
+    patience: seconds to wait for another process that holds it. Raises UsageError if it still does, or if the disk
+    fails on the way.
+    """
     try:
         run.folder(results).mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(run.lock_path(results), timeout=LOCK_SECONDS):
-            record = records.read(run, results)  # another process may have ended it while we waited
-            record = record or (yield from _training(run, how, report, should_stop))
-            if record:
+        with filelock.FileLock(run.lock_path(results), timeout=patience):
+            yield
+            if run.record_path(results).exists():
                 _tidy(run, results)
-            return record
     except filelock.Timeout:
         raise UsageError(f"{run.name} is being trained by another process; wait for it, or stop it") from None
     except OSError as error:
         raise UsageError(refusal(error)) from error
 
 
-def ended(run, results=None):
-    """The record of a run that has ended, else None; what a kill just before the end left beside it is removed."""
+def ended(run, how=How()):
+    """The record of a run that has ended, else None; what a kill just before the end left beside it is removed.
+
+    Raises UsageError for a record that is damaged or of another recipe, and where weights are asked of a run that
+    finished without keeping them.
+    """
+    results = how.results
     record = records.read(run, results)
-    if record is not None and any(map(os.path.lexists, _leftovers(run, results))):
+    if record is None:
+        return None
+    if how.weights and record["status"] == "finished" and not run.weights_path(results).exists():
+        raise UsageError(
+            f"{run.name} ended without keeping its weights: move {run.record_path(results)} away to train it again"
+        )
+    if any(map(os.path.lexists, _leftovers(run, results))):
         # a process that holds the lock tidies up itself, and where nothing can be written, things stay as they are
         with suppress(OSError), filelock.FileLock(run.lock_path(results), blocking=False):
             _tidy(run, results)

@@ -37,16 +37,9 @@ def train_all(runs, report=nothing, **how):
     checkpoint, and Interrupted is raised, which says how far the runs are. A run that has not ended by the moment
     `until` stays None, its checkpoint beside its record's place.
     """
-    how, outcomes = How(**how), {}
+    how = How(**how)
     environment.suits(how.precision, how.device)
-    for run in runs:
-        try:
-            outcomes[run] = ended(run, how.results)
-        except UsageError as error:
-            outcomes[run] = error
-    if how.weights:  # a run that ended without keeping them is answered by `train`
-        asked_of = [run for run in runs if isinstance(outcomes[run], dict)]
-        outcomes |= {run: _outcome_of(run, how, report, None) for run in asked_of}
+    outcomes = standing(runs, how)
     waiting = [run for run in runs if outcomes[run] is None]
     if not waiting or not Deadline(how.until).leaves_a_start:
         return outcomes
@@ -62,6 +55,17 @@ def train_all(runs, report=nothing, **how):
                 outcomes |= _in_processes(together.left, 1, replace(how, way=PLAIN), report, asked)
         if asked.is_set():
             raise Interrupted(how_far(runs, how.results), asked.number)
+    return outcomes
+
+
+def standing(runs, how):
+    """{run: its record, None where it has none, or the UsageError that it met}."""
+    outcomes = {}
+    for run in runs:
+        try:
+            outcomes[run] = ended(run, how)
+        except UsageError as error:
+            outcomes[run] = error
     return outcomes
 
 
