@@ -206,7 +206,10 @@ def test_an_exercise_is_followed_by_its_solution(name):
     assert asked == solved == [str(number + 1) for number in range(len(asked))]
 
 
-@pytest.mark.parametrize("name", ["analysis", "units", "inside", "argument", "since", "table-1", "table-2", "table-3"])
+UNDERSTAND = ["analysis", "units", "inside", "argument", "since"]
+
+
+@pytest.mark.parametrize("name", [*UNDERSTAND, "table-1", "table-2", "table-3", "table-4", "gate-bias"])
 def test_a_chapter_asks_two_to_four_questions(name):
     assert 2 <= len(re.findall(r"\{admonition\} Exercise", CHAPTERS[name])) <= 4
 
