@@ -11,7 +11,7 @@ import pytest
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import IMAGENET, Reduction
 from identity_mappings.experiments.runs import Run
-from identity_mappings.pages import explorers, show
+from identity_mappings.pages import explorers, plots, show
 from identity_mappings.pages.pictures import lines
 from identity_mappings.results import costs, records
 
@@ -170,6 +170,34 @@ def test_a_pictures_numbers_are_in_its_file():
     assert "<figcaption><p>What to see.</p>" in picture.html()
 
 
+def test_lines_of_one_colour_differ_in_their_dashes():
+    shown = {"a": [1.0, 2.0], "b": [2.0, 3.0], "c": [3.0, 4.0]}
+    colours = {"a": "#123456", "b": "#123456", "c": "#654321"}
+    picture = lines(shown, "unit", alt="Three lines.", name="n", xlabel="x", ylabel="y", colours=colours)
+    drawn = picture.figure.axes[0].lines
+    assert [line.get_color() for line in drawn] == list(colours.values())
+    assert [line.get_linestyle() for line in drawn] == ["-", "--", "-"]
+
+
+@pytest.mark.parametrize(
+    "label", ["short", "a label that is a good deal longer", "and one of more letters than a picture has room for"]
+)
+def test_a_legend_is_no_wider_than_its_picture(label):
+    shown = {f"{label} {number}": [1.0, 2.0] for number in range(4)}
+    figure = lines(shown, "unit", alt="Four lines.", name="n", xlabel="x", ylabel="y").figure
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().width <= figure.get_window_extent().width
+
+
+def test_one_colour_a_unit():
+    """The same row has the same colour in curves, in pictures by its order, and beside its baseline."""
+    for row in paper.rows(2):
+        (network,) = row.networks.values()
+        assert plots.colour_of(row, 5) == plots.unit_colour(network.order)
+    assert plots.unit_colour("original") != plots.unit_colour("full pre-activation")
+
+
 # --- the parts that every chapter has
 
 
@@ -197,7 +225,10 @@ def test_an_exercise_is_followed_by_its_solution(name):
     assert asked == solved == [str(number + 1) for number in range(len(asked))]
 
 
-@pytest.mark.parametrize("name", ["analysis", "units", "inside", "argument", "since", "table-1", "table-2", "table-3"])
+UNDERSTAND = ["analysis", "units", "inside", "argument", "since"]
+
+
+@pytest.mark.parametrize("name", [*UNDERSTAND, "table-1", "table-2", "table-3", "table-4", "gate-bias"])
 def test_a_chapter_asks_two_to_four_questions(name):
     assert 2 <= len(re.findall(r"\{admonition\} Exercise", CHAPTERS[name])) <= 4
 

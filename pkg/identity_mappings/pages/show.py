@@ -281,6 +281,58 @@ def aims(folder):
     return markdown(grids.markdown(header, lines))
 
 
+CUDNN = 4 / 3  # kernels of cuDNN for each gradient or output of a convolution: an assumption
+KERNEL = 2.6, 3.4  # microseconds that a kernel of a recorded iteration takes, its launch included
+KERNEL_OF_FIVE = 1.0, 1.4  # of device time, where five runs share the device
+
+
+def launches(calls):
+    """Kernels of an iteration of these calls: {"triton", "convolutions", "others"}."""
+    return calls["triton"] + calls["others"] + CUDNN * calls["convolutions"]
+
+
+def units(folder):
+    """Triton kernels of one Residual Unit as they are generated for CUDA, forward and backward."""
+    found = {}
+    for made in _outcomes(folder):
+        found |= made["units"]
+    return markdown(
+        grids.markdown(("unit", "forward", "backward"), [(name, *both) for name, both in found.items()], right=2)
+    )
+
+
+def kernels(folder):
+    """Kernels of an iteration as they are generated for CUDA, from a folder's files, and the model's times for them."""
+    said = {"units": "units compiled, the rest as PyTorch has it", "all": "all regions compiled"}
+    header = (
+        "compiled",
+        "Triton",
+        "convolutions",
+        "others",
+        "kernels",
+        "ms an iteration",
+        "a run alone",
+        "one of five",
+    )
+    parts = []
+    for made in _outcomes(folder):
+        about = (
+            f"{made['network']} in {made['precision']}, generated for {made['device'].upper()}, torch {made['torch']}:"
+        )
+        lines = [(said[way], *_modelled(calls)) for way, calls in made["compiled"].items()]
+        parts += [about, grids.markdown(header, lines, right=7)]
+    return markdown(*parts)
+
+
+def _modelled(calls):
+    """The counts as cells, and the times that the model has for them: an iteration, and 64,000 of a run."""
+    counts = (f"{calls[kind]:,}" for kind in ("triton", "convolutions", "others"))
+    alone, of_five = ([launches(calls) * each for each in bounds] for bounds in (KERNEL, KERNEL_OF_FIVE))
+    iteration = "{:.1f} to {:.1f}".format(*(microseconds / 1000 for microseconds in alone))
+    runs = ("{:.0f} to {:.0f} s".format(*(0.064 * each for each in times)) for times in (alone, of_five))
+    return *counts, f"{launches(calls):,.0f}", iteration, *runs
+
+
 def precisions(folder):
     """Rows of Table 2 by the precision that they were trained in, from records in a folder for each."""
     from ..iteration.step import PRECISIONS
