@@ -10,8 +10,6 @@ from identity_mappings.__main__ import main
 from identity_mappings.experiments import paper
 from identity_mappings.iteration.capture import PLAIN
 from identity_mappings.machines import doctor
-from identity_mappings.nets.counts import count
-from identity_mappings.nets.networks import cifar_spec
 
 
 @pytest.fixture(autouse=True)
@@ -46,12 +44,6 @@ def test_a_full_disk_ends_with_a_status(capsys, monkeypatch):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: SimpleNamespace(free=2**20))
     assert main(["doctor", "--device", "cpu"]) == 2
     assert "1 MiB free; records and checkpoints need 1 GiB" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("choices", [{}, {"branch": "bottleneck"}, {"branch": "one-layer", "widths": (8, 16, 32)}])
-def test_a_deep_net_is_counted_from_two_shallow_ones(choices):
-    spec = cifar_spec(20, **choices)
-    assert doctor.elements(spec, (32, 32)) == count(spec, (32, 32)).elements
 
 
 @pytest.mark.parametrize("capability, precision", [((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")])

@@ -22,7 +22,6 @@ from ..iteration import memory
 from ..iteration.capture import PLAIN, WAYS, Way, recorded
 from ..iteration.step import Step
 from ..nets.counts import count
-from ..nets.networks import BRANCHES
 from ..results import records
 from ..results.costs import duration
 from ..training.loop import process_kept, stream
@@ -116,26 +115,19 @@ def state_of(name):
     return f"not in {folder}; invoke data --dataset {name} brings it"
 
 
-def elements(spec, size):
-    """The elements that convolutions put out, as `count` has them, from two shallow nets: each unit adds alike."""
-    convs = BRANCHES[spec.branch][0] * len(spec.widths)
-    one, two = (count(replace(spec, depth=units * convs + 2), size).elements for units in (1, 2))
-    return one + (spec.units[0] - 1) * (two - one)
-
-
 def tables(recipe, tier, seconds, at_once):
     """{table: {"one_seed", "paper"}}: seconds for one seed of its rows in the tier, and for the paper tier's five.
 
     By the measured seconds of an iteration, in proportion to the elements that convolutions put out.
     """
     spec = replace(recipe.network, depth=DEPTH, channels=3, classes=10)
-    unit = seconds / (elements(spec, SIZES[recipe.dataset]) * recipe.protocol.batch) / at_once
+    unit = seconds / (count(spec, SIZES[recipe.dataset]).elements * recipe.protocol.batch) / at_once
 
     def all_of(table, in_tier, seeds):
         planned = plan(paper.rows(table), in_tier, seeds)
         runs = {(records.recipe_hash(run.recipe), run.seed): run.recipe for run in planned}
         sizes = (
-            elements(each.network, SIZES[each.dataset]) * each.protocol.batch * each.protocol.iterations
+            count(each.network, SIZES[each.dataset]).elements * each.protocol.batch * each.protocol.iterations
             for each in runs.values()
         )
         return unit * sum(sizes)
