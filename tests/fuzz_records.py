@@ -22,6 +22,7 @@ from identity_mappings import UsageError
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import Run, place
+from identity_mappings.pages import inside
 from identity_mappings.results import records, soundness, tables, watching
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,7 +77,10 @@ def usable(run, folder):
     try:
         records.read(run, folder)
         if run.watched:
-            for record in watching.seen(run.row, run.tier, run.reduction, folder).records:
+            found = watching.seen(run.row, run.tier, run.reduction, folder)
+            for name in soundness.UNITS:
+                inside.medians(found, name)
+            for record in found.records:
                 watching.share_truncated(record)
         else:
             tables.text(run.row.table, run.tier, run.reduction, [run.row.id], folder)
