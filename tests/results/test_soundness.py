@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from conftest import known
 from fuzz_records import fuzz
 
 from identity_mappings import UsageError, commands
@@ -14,8 +15,6 @@ from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.results import records, soundness, tables
 from identity_mappings.results.statistics import summarise
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def test_a_record_of_before_the_digest_is_read(run, written, tmp_path):
 
 @pytest.mark.parametrize("folder", ["results", "book/precision"])
 def test_the_committed_records_are_sound(folder):
-    paths = list((ROOT / folder).rglob("*.json"))
+    paths = known(folder=folder)
     assert paths
     for path in paths:
         assert soundness.parse(path.read_bytes())["format"] == 1
