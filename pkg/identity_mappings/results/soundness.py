@@ -123,10 +123,15 @@ def _columns(sound):
     return check
 
 
-def _unit_moment(value):
-    """Whether that is what the units were at one moment: its iteration, and one list per measurement."""
-    lists = {name: _or_none(_number) for name in value if name != "iteration"} if isinstance(value, dict) else {}
-    return "truncated" in lists and _whole(value.get("iteration")) and _columns(lists)(value)
+def _share(value):
+    return _number(value) and 0 <= value <= 1
+
+
+def _moments(value):
+    """Whether that is what the units were at moments of a run: of each its iteration, and one list per measurement."""
+    if not _list_of(_columns(UNITS))(value) or not all(_whole(each.get("iteration")) for each in value):
+        return False
+    return len({len(each["truncated"]) for each in value}) == 1  # no moments is none; all are of the same units
 
 
 CURVE = {
@@ -135,6 +140,11 @@ CURVE = {
     "train_loss": _or_none(_number),
     "train_error": _percent,
     "test_error": _or_none(_percent),
+}
+
+UNITS = {  # as `analysis.measurements` has them; what is measured may be infinite, but not a share of it
+    **dict.fromkeys(("negative", "truncated"), _share),
+    **dict.fromkeys(("signal", "residual", "mean", "deviation", "gradient"), _or_none(_number)),
 }
 
 FIELDS = {
@@ -167,6 +177,6 @@ def _crop(value):
 OPTIONAL = {
     "crops": lambda value: isinstance(value, dict) and all(map(_crop, value.values())),
     "images": _whole,
-    "units": lambda value: _list_of(_unit_moment)(value) and len(value) > 0,
+    "units": _moments,
     "curve_test_images": _whole,
 }
