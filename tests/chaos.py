@@ -1,9 +1,11 @@
 """A small table, trained again and again under whatever may happen to it; what must hold all the same is counted.
 
-invoke chaos --minutes 10                       or: python tests/chaos.py --minutes 10 --json book/chaos/here.json
-python tests/chaos.py --minutes 0 --nodes 10    a Ray cluster of three nodes here, of which one is lost, ten times
+invoke chaos --minutes 10 --json book/chaos/here.json
+invoke chaos --minutes 0 --kills 200    kill -9, again and again, of a process that trains a table
+invoke chaos --minutes 0 --nodes 10     a Ray cluster of three nodes here, of which one is lost, ten times
 
-A trial starts the real command, does one thing to it, and then lets the same command end undisturbed. It counts as
+A trial of the first kind starts the real command, does one thing to it, and then lets the same command end undisturbed.
+Ctrl-C ends the trials; the counts until then are kept. A trial counts as
 
 lost    a run has no record at the end, or a record that was there is gone
 wrong   a record has other numbers than the undisturbed run's
@@ -13,6 +15,7 @@ untold  a traceback where one line was due, a status that says nothing, or a fil
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import random
@@ -29,6 +32,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "pkg"), str(HERE)]
+
+from identity_mappings.results import records  # noqa: E402
+from identity_mappings.training import loop, train  # noqa: E402
 
 CUT = ("--tier", "smoke", "--depth", "8", "--iterations", "200", "--device", "cpu")
 TRAIN = ("train", "--table", "1", "--row", "original", "--row", "dropout", *CUT)
@@ -132,8 +138,6 @@ class Trial:
 
 def numbers(results):
     """What each run of a folder ended with, by where its record lies."""
-    from identity_mappings.results import records
-
     return {
         str(path.relative_to(results)): records.numbers(json.loads(path.read_text()))
         for path in sorted(results.rglob("seed-*.json"))
@@ -215,7 +219,7 @@ def fill_the_disk(trial):
     filler = trial.results / "filler"
     with suppress(OSError), open(filler, "wb", 0) as file:
         while True:
-            file.write(b"\\0" * 4096)
+            file.write(b"\0" * 4096)
     trial.keep()
     trial.ended(process, (0, 2))
     filler.unlink()
@@ -322,10 +326,9 @@ def trial_of(disturb, site, seconds, expected):
         return trial.faults
 
 
-def trials(minutes, seed):
-    """{kind of disturbance: Counter of its trials and faults}, each in turn until the time is over."""
-    random.seed(seed)
-    counts = {disturb.__name__.replace("_", " "): Counter() for disturb in DISTURBANCES}
+def disturb_commands(minutes, counts):
+    """Add a Counter of trials and faults to the counts for each kind of disturbance; each in turn, for so long."""
+    counts |= {disturb.__name__.replace("_", " "): Counter() for disturb in DISTURBANCES}
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         site = Path(folder)
         (site / "sitecustomize.py").write_text(SITECUSTOMIZE)
@@ -344,25 +347,97 @@ def trials(minutes, seed):
                 continue
             counts[name].update(["trials", *faults])
             print(f"{name}: {', '.join(sorted(faults)) or 'as undisturbed'}", flush=True)
-    return counts
 
 
-def lose_nodes(times):
-    """Counter of as many trials in which one of a local Ray cluster's two workers is lost in the middle."""
+def kill_often(times, counts):
+    """Add so many kills -9 to the counts, each at a random moment of a process that trains a small table.
+
+    Another goes on with the same table until it is complete; then the next table begins. The processes are forked from
+    this one, which has the library loaded and trains nothing: a kill takes a second, and a command's start ten.
+    """
+    from conftest import small_run
+
+    counted = counts.setdefault("kill again and again", Counter())
+    runs = [
+        small_run(2, id, iterations=15)
+        for id in ("110-original", "110-relu-before-addition", "110-full-pre-activation")
+    ]
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        began = time.monotonic()
+        process, _ = _train_in_turn(runs, Path(folder) / "undisturbed")
+        process.join()
+        seconds, expected = time.monotonic() - began, numbers(Path(folder) / "undisturbed")
+        print(f"undisturbed: {len(expected)} runs in {seconds:.0f} s", flush=True)
+        table = 0
+        while counted["trials"] < times:
+            results = Path(folder) / str(table)
+            table += 1
+            kills = _kill_until_complete(runs, results, seconds, times - counted["trials"])
+            found = numbers(results)
+            faults = {
+                "lost": found.keys() != expected.keys() or kills["lost"],
+                "wrong": any(found[name] != expected[name] for name in found.keys() & expected.keys()),
+                "stuck": kills["stuck"],
+                "untold": any(path.is_file() and path.suffix != ".json" for path in results.rglob("*")),
+            }
+            faults = [name for name, happened in faults.items() if happened]
+            counted["trials"] += kills["kills"]
+            counted.update(faults)
+            print(f"table {table}, {kills['kills']} kills: {', '.join(faults) or 'as undisturbed'}", flush=True)
+
+
+def _kill_until_complete(runs, results, seconds, times):
+    """Train the runs through so many kills at most; a Counter of kills, of records that went, and of tables stuck."""
+    counted = Counter()
+    while True:
+        process, training = _train_in_turn(runs, results)
+        if counted["kills"] < times:
+            until = time.monotonic() + PATIENCE * seconds
+            while not training.is_set() and process.is_alive() and time.monotonic() < until:
+                time.sleep(0.01)
+            process.join(random.uniform(0, seconds / 4))
+        else:
+            process.join(PATIENCE * seconds)
+        if process.exitcode is not None:
+            return counted
+        kept = set(results.rglob("seed-*.json"))
+        process.kill()
+        process.join()
+        if counted["kills"] == times:
+            return counted + Counter(stuck=1)
+        counted["kills"] += 1
+        counted["lost"] += any(not path.exists() for path in kept)
+
+
+def _train_in_turn(runs, results):
+    """(a process that trains the runs in turn, with a checkpoint after each iteration; the event that it has begun)."""
+    context = multiprocessing.get_context("fork")
+    training = context.Event()
+
+    def work():
+        loop.CHECKPOINT_SECONDS = 0
+        for run in runs:
+            loop.train(run, report=lambda _: training.set(), results=results)
+
+    process = context.Process(target=work)
+    process.start()
+    return process, training
+
+
+def lose_nodes(times, counts):
+    """Add as many trials to the counts in which one of a local Ray cluster's two workers is lost in the middle."""
     import ray_nodes
     from conftest import small_run
 
     from identity_mappings.machines import cluster
-    from identity_mappings.results import records
-    from identity_mappings.training import train
 
     cluster.ray()
-    started, counts = ray_nodes.start(), Counter()
-    runs = [small_run(1, "original", iterations=590, seed=seed) for seed in range(3)]
+    started, counted = ray_nodes.start(), counts.setdefault("lose a Ray node", Counter())
+    runs = [small_run(1, "original", iterations=300, seed=seed) for seed in range(3)]
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, cluster.connected(started.address):
         expected = {run: records.numbers(train(run, results=Path(folder) / "alone", threads=1)) for run in runs}
         for number in range(times):
-            lost, begun_again, at = [], [], random.randrange(30, 500)
+            lost, begun_again, at = [], [], random.randrange(20, 250)
 
             def report(event, lost=lost, begun_again=begun_again, at=at):
                 if event["kind"] == "step" and event["iteration"] > at and not lost:
@@ -380,35 +455,41 @@ def lose_nodes(times):
                 faults.add("lost")
             elif any(records.numbers(records.read(run, results)) != expected[run] for run in runs):
                 faults.add("wrong")
-            counts.update(["trials", *faults])
+            if any(path.is_file() and path.suffix != ".json" for path in results.rglob("*")):
+                faults.add("untold")
+            counted.update(["trials", *faults])
             told = f"{len(lost)} nodes lost, {len(begun_again)} runs begun again"
             print(f"lose a Ray node: {', '.join(sorted(faults)) or 'as undisturbed'}; {told}", flush=True)
     started.shutdown()
-    return counts
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--kills", type=int, default=0, help="of a process that trains a table, again and again")
     parser.add_argument("--nodes", type=int, default=0, help="Ray nodes to lose, one after the other")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", help="a file for the counts")
     given = parser.parse_args()
-    counts = trials(given.minutes, given.seed) if given.minutes else {}
-    if given.nodes:
-        counts["lose a Ray node"] = lose_nodes(given.nodes)
-    from identity_mappings.results import records
-
-    about = {"commit": records.commit(), "written": datetime.now(UTC).isoformat(timespec="seconds")}
-    about |= {
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "minutes": given.minutes,
-        "nodes": given.nodes,
-    }
+    random.seed(given.seed)
+    counts, began = {}, time.monotonic()
+    about = {"commit": records.commit(), "machine": platform.machine(), "python": platform.python_version()}
+    try:
+        if given.minutes:
+            disturb_commands(given.minutes, counts)
+        if given.kills:
+            kill_often(given.kills, counts)
+        if given.nodes:
+            lose_nodes(given.nodes, counts)
+    except KeyboardInterrupt:
+        print("ended before its time", flush=True)
+    about |= {"written": datetime.now(UTC).isoformat(timespec="seconds")}
+    about |= {"minutes": round((time.monotonic() - began) / 60)}
     found = {name: {key: counted[key] for key in ("trials", *FAULTS)} for name, counted in counts.items()}
     if given.json:
-        Path(given.json).write_text(json.dumps(about | {"counts": found}, indent=1) + "\n")
+        path = Path(given.json)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(about | {"counts": found}, indent=1) + "\n")
     print(json.dumps(found, indent=1))
     return int(any(counted[fault] for counted in found.values() for fault in FAULTS))
 

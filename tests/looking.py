@@ -18,8 +18,8 @@ def until(true):
 
 def children(parent):
     """The processes that a process has started and that still run, by number."""
-    numbers = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
-    return [number for number in numbers if (state := _state(number)) and state[1] == str(parent)]
+    states = {int(path.name): _state(path.name) for path in Path("/proc").glob("[0-9]*")}
+    return [number for number, fields in states.items() if fields and fields[1] == str(parent)]
 
 
 def is_there(process):

@@ -70,6 +70,23 @@ def test_a_signal_is_one_line_whatever_a_library_makes_of_it(capsys, number, sta
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_answered_even_where_python_ignores_what_is_raised(capsys, number, status):
+    class Destroyed:
+        def __del__(self):
+            signal.raise_signal(number)
+
+    def action():
+        Destroyed()
+        time.sleep(60)
+        raise AssertionError("the signal was lost")
+
+    hook = sys.unraisablehook
+    assert guarded(action) == status
+    assert capsys.readouterr().err == f"{KEPT}\n"
+    assert sys.unraisablehook == hook
+
+
 def python(code, **options):
     """A process with the library on its path; torch is never imported in these, so that they take no time."""
     environment = os.environ | {"PYTHONPATH": str(PKG)} | options.pop("env", {})

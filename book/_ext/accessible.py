@@ -13,6 +13,9 @@ addEventListener("resize", reach);
 """
 
 
+MARKS = 2  # characters of a cell that is a mark, or two
+
+
 def setup(app):
     app.add_js_file(None, body=REACH)
     app.connect("config-inited", rank)
@@ -49,12 +52,17 @@ def with_names(tree):
 
 
 def with_labels(body):
-    """A page's tables with each cell told its column's name: on a narrow screen a row stands as a card of its own."""
+    """A page's tables with each cell told its column's name: on a narrow screen a row stands as a card of its own.
+
+    A table of single marks is narrow enough as it is.
+    """
     soup = BeautifulSoup(body, "html.parser")
     for table in soup.find_all("table"):
         names = [cell.get_text(" ", strip=True) for cell in table.select("thead th")]
         if len(names) > 2:
-            table["class"] = [*table.get("class", ()), "cards"]
+            rest = [cell.get_text(strip=True) for cell in table.select("tbody tr > :not(:first-child)")]
+            kind = "marks" if max(map(len, rest), default=0) <= MARKS else "cards"
+            table["class"] = [*table.get("class", ()), kind]
             for row in table.select("tbody tr"):
                 for name, cell in zip(names, row.find_all(["td", "th"]), strict=False):
                     cell["data-label"] = name

@@ -1,6 +1,7 @@
-"""A reference to an equation shows it where the reader points at it; a citation shows its title by Sphinx itself.
+"""Equations have the paper's numbers, and a reference to one shows it where the reader points at it.
 
-The TeX of each equation that a page refers to lies in the page, and MathJax sets it when it is first asked for.
+The TeX of each equation that a page refers to lies in the page, and MathJax sets it when it is first asked for. A
+citation shows its title by Sphinx itself.
 """
 
 import json
@@ -50,8 +51,15 @@ def equations(env):
 
 def remember(app, doctree):
     for node in doctree.findall(nodes.math_block):
-        if node.get("label"):
-            equations(app.env)[node["label"]] = (app.env.docname, node.astext())
+        if label := node.get("label"):
+            equations(app.env)[label] = (app.env.docname, node.astext())
+            node["number"] = papers_number(label)
+            app.env.get_domain("math").equations[label] = (app.env.docname, node["number"])
+
+
+def papers_number(label):
+    """The number of an equation labelled eq-9: the paper's, where Sphinx would count those of the page."""
+    return int(label.removeprefix("eq-"))
 
 
 def forget(app, env, docname):

@@ -6,11 +6,13 @@ Light, so that a Ctrl-C is answered from the first moment: torch is imported by 
 import os
 import signal
 import sys
+import threading
 from contextlib import contextmanager, suppress
 
 from .errors import Interrupted, UsageError, refusal
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
+AGAIN_SECONDS = 0.05
 KEPT = "interrupted: what has ended is kept; the same command goes on from there"
 
 
@@ -61,15 +63,41 @@ def _answer(error, came):
 
 @contextmanager
 def _stopped_by_signals():
-    """Have SIGINT and SIGTERM raise Interrupted in the action; gives the list of the signals that came."""
-    came = []
+    """Have SIGINT and SIGTERM raise Interrupted in the action; gives the list of the signals that came.
+
+    Python ignores what is raised in a destructor, or in a callback of its own while it imports. A signal whose
+    Interrupted is lost there is sent again a moment later.
+    """
+    came, again, former = [], [], sys.unraisablehook
 
     def stop(number, _):
         came.append(number)
         raise Interrupted(KEPT, number)
 
-    with stops_answered_by(stop):
-        yield came
+    def ignored(what):
+        if not isinstance(what.exc_value, Interrupted):
+            former(what)
+            return
+        again.append(threading.Timer(AGAIN_SECONDS, _send, [what.exc_value.number]))
+        again[-1].daemon = True
+        again[-1].start()
+
+    sys.unraisablehook = ignored
+    try:
+        with stops_answered_by(stop):
+            yield came
+    finally:
+        sys.unraisablehook = former
+        for timer in again:
+            timer.cancel()
+
+
+def _send(number):
+    """Send a signal to the main thread, out of any sleep."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident, number)
+    else:  # on Windows
+        signal.raise_signal(number)
 
 
 @contextmanager

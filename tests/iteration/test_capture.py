@@ -11,7 +11,6 @@ import pytest
 import torch
 from conftest import small_run
 from test_step import step, take
-from torch import nn
 
 from identity_mappings import UsageError, environment
 from identity_mappings.experiments.protocols import CIFAR, Recipe
@@ -26,9 +25,11 @@ from identity_mappings.training import state as training_state
 from identity_mappings.training.loop import How
 
 
-def on_cuda(*modules):
-    """What `faster` asks of a step, as if on a CUDA device."""
-    return SimpleNamespace(device=torch.device("cuda"), network=nn.Sequential(*modules))
+def on_cuda(**choices):
+    """A step as if on a CUDA device, as far as `faster` asks."""
+    made = step(**choices)
+    made.device = torch.device("cuda")
+    return made
 
 
 def failing(*names):
@@ -43,20 +44,20 @@ def failing(*names):
 
 
 @pytest.mark.parametrize(
-    "fails, modules, begin, expected, said",
+    "fails, choices, begin, expected, said",
     [
-        ((), (), COMPILED, COMPILED, []),
-        ((COMPILED,), (), COMPILED, RECORDED, [COMPILED]),
-        ((COMPILED, RECORDED), (), COMPILED, PLAIN, [COMPILED, RECORDED]),
-        ((), (), RECORDED, RECORDED, []),
-        ((), (), PLAIN, PLAIN, []),
-        ((), (shortcut("dropout", p=0.5).build(4, 4, 1),), COMPILED, RECORDED, []),
+        ((), {}, COMPILED, COMPILED, []),
+        ((COMPILED,), {}, COMPILED, RECORDED, [COMPILED]),
+        ((COMPILED, RECORDED), {}, COMPILED, PLAIN, [COMPILED, RECORDED]),
+        ((), {}, RECORDED, RECORDED, []),
+        ((), {}, PLAIN, PLAIN, []),
+        ((), {"shortcut": shortcut("dropout", p=0.5)}, COMPILED, RECORDED, []),
     ],
 )
-def test_the_next_simpler_way_is_taken_and_said(monkeypatch, fails, modules, begin, expected, said):
+def test_the_next_simpler_way_is_taken_and_said(monkeypatch, fails, choices, begin, expected, said):
     monkeypatch.setattr(capture, "recorded", failing(*fails))
     lines = []
-    assert capture.faster(on_cuda(*modules), lines.append, begin).name == expected
+    assert capture.faster(on_cuda(**choices), lines.append, begin).name == expected
     assert [line for line, name in zip(lines, said, strict=True) if f"(no {name} here)" in line] == lines
 
 
@@ -65,7 +66,7 @@ def test_a_python_that_cannot_compile_is_no_end(monkeypatch):
         if compiled:
             raise RuntimeError("Dynamo is not supported on this Python")
 
-    monkeypatch.setattr(capture, "compile_units", refuses)
+    monkeypatch.setattr(capture, "compile_regions", refuses)
     monkeypatch.setattr(capture, "Recorded", lambda step: 1 / 0)
     lines = []
     assert capture.faster(on_cuda(), lines.append).name == PLAIN
@@ -92,7 +93,7 @@ def ready(**choices):
 def test_the_step_agrees_with_itself_and_is_left_as_it_was(choices):
     made = ready(**choices)
     before, random = {name: tensor.clone() for name, tensor in made.tensors().items()}, torch.get_rng_state()
-    assert check.checked(made, made) == {"unit": 0.0, "loss": 0.0, "velocity": 0.0, "statistics": 0.0}
+    assert check.checked(made, made) == dict.fromkeys(check.TOLERANCES["fp32"], 0.0)
     assert all(torch.equal(tensor, before[name]) for name, tensor in made.tensors().items())
     assert torch.equal(torch.get_rng_state(), random)
 
@@ -101,6 +102,8 @@ WRONG = {
     "loss": lambda made: made.loss_sum.mul_(1.01),
     "velocity": lambda made: made.sgd.velocity.mul_(1.1),
     "statistics": lambda made: made.statistics.batch.mul_(1.01),
+    "statistics ": lambda made: made.statistics.running.mul_(1.01),
+    "goes on to iteration": lambda made: made.counter.add_(1),
     "velocity ": lambda made: made.sgd.velocity.fill_(float("nan")),
 }
 
@@ -117,6 +120,40 @@ def test_a_replay_that_does_something_else_is_found_out(name):
     with pytest.raises(check.Disagreement, match=name.strip()):
         check.checked(made, wrong)
     assert all(torch.equal(tensor, before[key]) for key, tensor in made.tensors().items())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("wrong", ["weights", "velocity"])
+def test_an_update_that_does_something_else_is_found_out(monkeypatch, precision, wrong):
+    """Of weights alone, too, which a replay's velocity does not show."""
+    made, compiled = ready(precision=precision), [True]
+    real = made.sgd.update
+
+    @contextmanager
+    def plainly():
+        compiled[0] = False
+        yield
+        compiled[0] = True
+
+    def update(*arguments):
+        finite = real(*arguments)
+        if compiled[0]:
+            getattr(made.sgd, wrong).mul_(1.01)
+        return finite
+
+    monkeypatch.setattr(made.sgd, "update", update)
+    with pytest.raises(check.Disagreement, match="update is"):
+        check.checked(made, plainly_taking(made, plainly), plainly)
+
+
+def plainly_taking(step, plainly):
+    """A way that is the plain step itself."""
+
+    def take():
+        with plainly():
+            step()
+
+    return take
 
 
 @contextmanager

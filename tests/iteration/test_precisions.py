@@ -14,7 +14,21 @@ from identity_mappings.experiments.protocols import CIFAR
 from identity_mappings.iteration import scale
 from identity_mappings.iteration.scale import LossScale
 from identity_mappings.iteration.sgd import SGD
+from identity_mappings.iteration.step import PRECISIONS, memory_format
 from identity_mappings.nets.slots import Slots, joined
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_only_float32_on_cuda_lies_in_nchw(device, precision):
+    nchw = (device, precision) == ("cuda", "fp32")
+    expected = torch.contiguous_format if nchw else torch.channels_last
+    assert memory_format(torch.device(device), precision) == expected
+    if device == "cpu":
+        made = step(precision=precision)
+        assert made.memory_format == expected and all(
+            p.is_contiguous(memory_format=expected) for p in made.network.parameters() if p.ndim == 4
+        )
 
 
 def test_fp16_trains_as_float32():

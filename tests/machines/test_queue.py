@@ -7,13 +7,15 @@ from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import Run, place
 from identity_mappings.machines import queue
-from identity_mappings.results import records
+from identity_mappings.nets.counts import Counts
+from identity_mappings.results import costs, records
 
 
 @pytest.fixture(autouse=True)
-def quick_costs(monkeypatch):
+def quick_counts(monkeypatch):
     """Counting every net of the paper takes a while; the depth tells as much here."""
-    monkeypatch.setattr(queue, "_operations", lambda run: run.recipe.network.depth * run.recipe.protocol.iterations)
+    counted = lambda spec, size: Counts(0, 0, spec.depth)  # noqa: E731
+    monkeypatch.setattr("identity_mappings.experiments.runs.count", counted)
 
 
 def made(outcome, results, table, id, *errors, **more):
@@ -25,10 +27,10 @@ def made(outcome, results, table, id, *errors, **more):
 
 
 def test_without_records_the_cheapest_claim_comes_first(tmp_path):
-    found = queue.candidates("smoke", "here", tmp_path)
+    found = queue.candidates("smoke", "here", results=tmp_path)
     assert {each.standing for each in found} == {"not run"} and {each.seconds for each in found} == {None}
-    costs = [each.operations for each in found]
-    assert costs == sorted(costs) and len(found) > 15
+    work = [each.multiply_adds for each in found]
+    assert work == sorted(work) and len(found) > 15
     assert [run.seed for run in found[0].runs] == [0, 0]  # the row and its baseline
 
 
@@ -37,7 +39,7 @@ def test_an_open_claim_comes_before_one_without_runs_and_a_decided_one_is_left_o
     made(outcome, tmp_path, 1, "conv-1x1", 5.1, 5.0, 5.3)  # undecided
     made(outcome, tmp_path, 1, "shortcut-gating-0", 60.0, 61.0, 60.5)  # decided
     made(outcome, tmp_path, 1, "shortcut-gating-6", 5.1)  # one pair
-    found = queue.candidates("smoke", "here", tmp_path)
+    found = queue.candidates("smoke", "here", results=tmp_path)
     assert {each.row.id for each in found[:2]} == {"conv-1x1", "shortcut-gating-6"}
     assert {each.row.id: each.pairs for each in found[:2]} == {"conv-1x1": 3, "shortcut-gating-6": 1}
     assert all(each.standing == "not run" for each in found[2:])
@@ -48,19 +50,28 @@ def test_an_open_claim_comes_before_one_without_runs_and_a_decided_one_is_left_o
     assert found[0].commands[-1].endswith("--tier smoke --seed 1") or found[1].commands[-1].endswith("--seed 1")
 
 
-def test_the_cost_is_that_of_this_machines_records(tmp_path, outcome):
+def test_the_cost_is_that_of_a_dry_run(tmp_path, outcome):
+    """One estimate for both commands: what `reproduce --dry-run` says of the same runs."""
     made(outcome, tmp_path, 1, "original", 5.0)
-    found = {each.row.id: each for each in queue.candidates("smoke", "here", tmp_path)}
-    # a row of as many layers costs about what the baseline took
-    assert found["scaling-0.5-1"].seconds == pytest.approx(60, rel=0.05)
-    assert found["scaling-0.5-1"].runs[0].row.id == "scaling-0.5-1"
-    assert queue.seconds_per_operation("smoke", "elsewhere", tmp_path) is None
-    lost = outcome(None, "diverged") | {"device": "here", "device_seconds": 60.0}
-    records.write(Run(*place(paper.rows(1, ["original"])[0], ""), "smoke", 0), lost, tmp_path / "b")
-    assert queue.seconds_per_operation("smoke", "here", tmp_path / "b") is None
+    found = {each.row.id: each for each in queue.candidates("smoke", "here", results=tmp_path)}
+    scaling = found["scaling-0.5-1"]
+    assert [run.row.id for run in scaling.runs] == ["scaling-0.5-1"]
+    assert scaling.seconds == pytest.approx(60, rel=0.05)  # a net of as many layers takes about what the baseline took
+    assert f"about {costs.duration(scaling.seconds)} of here" in costs.left(scaling.runs, "here", "fp32", tmp_path)
+    deep = found["cifar10-1001-pre-activation"]  # and its baseline, nine times the layers
+    more = deep.multiply_adds / scaling.multiply_adds
+    assert len(deep.runs) == 2 and more > 4
+    assert deep.seconds == pytest.approx(more * scaling.seconds)
+
+
+def test_other_devices_and_diverged_runs_tell_no_cost(tmp_path, outcome):
+    made(outcome, tmp_path, 1, "original", 5.0, device="elsewhere")
+    diverged = outcome(None, "diverged") | {"device": "here", "device_seconds": 60.0}
+    records.write(Run(*place(paper.rows(1, ["conv-1x1"])[0], ""), "smoke", 0), diverged, tmp_path)
+    assert {each.seconds for each in queue.candidates("smoke", "here", results=tmp_path)} == {None}
 
 
 def test_a_reduced_run_answers_no_question(tmp_path, outcome):
     records.write(small_run(1, "original"), outcome(5.0), tmp_path)
     assert small_run(1, "original").reduction != Reduction()
-    assert queue.candidates("smoke", "here", tmp_path)[0].standing == "not run"
+    assert queue.candidates("smoke", "here", results=tmp_path)[0].standing == "not run"

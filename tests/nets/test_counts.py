@@ -15,17 +15,17 @@ from identity_mappings.nets.norm import set_group
     [(110, 1.52, 1.05), (164, 1.47, 3.23), (1001, 8.93, 19.2), (1202, 17.0, 11.5)],
 )
 def test_counts_of_the_papers_networks(depth, gflop, elements):
-    counts = count(cifar_spec(depth))
-    assert counts.training_flops == pytest.approx(gflop * 1e9, rel=0.004)
-    assert counts.elements == pytest.approx(elements * 1e6, rel=0.005)
+    found = count(cifar_spec(depth))
+    assert found.training_flops == pytest.approx(gflop * 1e9, rel=0.004)
+    assert found.elements == pytest.approx(elements * 1e6, rel=0.005)
 
 
 def test_counts_of_a_small_network_by_hand():
     """ResNet-8 at 8x8: the stem, three units of two 3x3 convs at 16, 32, 64 channels, the classifier."""
     convs = [(3, 16, 64), (16, 16, 64), (16, 16, 64), (16, 32, 16), (32, 32, 16), (32, 64, 4), (64, 64, 4)]
-    counts = count(cifar_spec(8), (8, 8))
-    assert counts.elements == sum(out * places for _, out, places in convs)
-    assert counts.macs == sum(9 * into * out * places for into, out, places in convs) + 64 * 10
+    found = count(cifar_spec(8), (8, 8))
+    assert found.elements == sum(out * places for _, out, places in convs)
+    assert found.macs == sum(9 * into * out * places for into, out, places in convs) + 64 * 10
 
 
 def test_multiply_adds_of_a_net_with_zero_padded_shortcuts():

@@ -95,5 +95,5 @@ def test_the_pace_tells_what_is_left():
     assert pace.left(runs[:2]) == pytest.approx(0.5 * 200 + 2.0 * 490)
     assert len(heard) == 4
     deeper = small_run(1, "original", depth=14, iterations=500)
-    ratio = budget._operations(deeper) / budget._operations(runs[0])
+    ratio = deeper.multiply_adds / runs[0].multiply_adds
     assert pace.left([runs[0], deeper]) == pytest.approx(0.5 * 200 + 0.5 * ratio * 500) and ratio > 1.5

@@ -57,6 +57,12 @@ class Run:
         return count(self.recipe.network, SIZES[self.recipe.dataset])
 
     @property
+    def multiply_adds(self):
+        """Of all its images' forward passes; a run's time is taken to be in proportion."""
+        protocol = self.recipe.protocol
+        return self.counts.macs * protocol.batch * protocol.iterations
+
+    @property
     def name(self):
         """As progress lines and messages call it."""
         watched = "watched" if self.watched else ""

@@ -10,20 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
+from ..nets.norm import Grouped
 from ..nets.shortcuts import Dropout
 from ..nets.units import ResidualUnit
 from .check import Snapshot, checked
 
 COMPILED, RECORDED, PLAIN = WAYS = ("compiled and recorded", "recorded", "step by step")  # the fastest first
+UNRECORDED = "compiled"  # of units so large that a recording would save nothing
+ALL_WAYS = (COMPILED, UNRECORDED, RECORDED, PLAIN)  # names that an environment may have
 WARM_UP = 3  # iterations before recording, in which libraries choose algorithms and reserve what they need
-REGIONS = 64  # compiled variants of a unit's forward that a process may hold: a handful for each kind of network
+VARIANTS = 64  # compiled variants of one region that a process may hold: units have a handful for each kind of network
 
 
 @dataclass(frozen=True)
 class Way:
-    """How iterations are taken: `take()` takes one. name: of WAYS; agreement: what the self-check found, or None."""
+    """How iterations are taken: `take()` takes one. name: of ALL_WAYS; agreement: the self-check's, or None."""
 
     take: Any
     name: str = PLAIN
@@ -33,9 +35,9 @@ class Way:
 def faster(step, say, begin=COMPILED):
     """The `Way` that takes the step's iterations the fastest way that its device and network allow.
 
-    On a CPU the step itself. On CUDA its recording, of compiled units; where that fails, of units as they are; where
+    On a CPU the step itself. On CUDA its recording, of compiled `regions`; where that fails, of them as they are; where
     that fails, the step itself. A way fails that raises, and one that does not agree with the plain step (`checked`);
-    the state is then as it was. Units that draw random numbers are not compiled: the compiler draws others.
+    the state is then as it was. A step that draws random numbers is not compiled: the compiler draws others.
     begin: the first of WAYS to try. say(line): told why less than the best is done.
     Call it on the stream that the run trains on, with no other recording under way.
     """
@@ -48,7 +50,7 @@ def faster(step, say, begin=COMPILED):
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of the compiler, of the capture, of the check
-            compile_units(step.network, compiled=False)
+            compile_regions(step, compiled=False)
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             say(f"the step could not be {name} ({reason}): {WAYS[WAYS.index(name) + 1]}")
     return Way(step)
@@ -56,29 +58,43 @@ def faster(step, say, begin=COMPILED):
 
 def recorded(step, name):
     """The checked `Way` of that name, COMPILED or RECORDED."""
-    compile_units(step.network, name == COMPILED)
+    compile_regions(step, name == COMPILED)
     take = Recorded(step)
     return Way(take, name, checked(step, take, lambda: uncompiled(step.device)))
 
 
-def compile_units(network, compiled=True, **options):
-    """Have each Residual Unit compiled by itself, or no longer.
+def regions(step):
+    """What is compiled, each by itself, as (owner, name of its method): all of an iteration but copies of weights.
 
     Units of one shape share one compiled graph, as long as nothing about a unit but its tensors tells it from others:
-    the time to compile is that of the handful of kinds of units, whatever the depth. `options`: torch.compile's; by
-    default Inductor with `inductor_options`. A kind beyond REGIONS raises where it is first called.
+    the time to compile is that of the handful of kinds of units, whatever the depth. The gradients of all weights are
+    gathered outside: their number follows the depth.
+    """
+    network = step.network
+    units = [module for module in network.modules() if isinstance(module, ResidualUnit)]
+    yield step, "batch"
+    yield from ((module, "forward") for module in (network.stem, *units))
+    yield network, "head"
+    yield step, "loss"
+    yield step.sgd, "update"
+    yield step, "account"
+
+
+def compile_regions(step, compiled=True, **options):
+    """Have each of the step's `regions` compiled by itself, or no longer.
+
+    `options`: torch.compile's; by default Inductor with `inductor_options`. A variant beyond VARIANTS raises where it
+    is first called.
     """
     if compiled:
-        _configure("recompile_limit", "cache_size_limit", REGIONS)
-        # else all kinds beyond the limit run as they are, unannounced
+        _configure("recompile_limit", "cache_size_limit", VARIANTS)
+        # else all variants beyond the limit run as they are, unannounced
         _configure("fail_on_recompile_limit_hit", "fail_on_cache_limit_hit", True)
         options = options or {"options": inductor_options()}
-    for module in network.modules():
-        if isinstance(module, ResidualUnit):
-            if compiled:
-                nn.Module.compile(module, dynamic=False, **options)
-            else:
-                module._compiled_call_impl = None
+    for owner, method in regions(step):
+        vars(owner).pop(method, None)  # what was compiled hides the class's own
+        if compiled:
+            setattr(owner, method, torch.compile(getattr(owner, method), dynamic=False, **options))
 
 
 def _configure(name, earlier, least):
@@ -90,15 +106,18 @@ def _configure(name, earlier, least):
 def inductor_options():
     """Inductor's options for a unit, those that this torch has.
 
-    Small kernels side by side in one launch, none of them chosen by a timing; and no reduction split into more
-    kernels, for `norm.Grouped` splits its own.
+    Small kernels side by side in one launch, none of them chosen by a timing; no reduction split into more kernels,
+    for `norm.Grouped` splits its own; and its sums of a few parts written out where they are used, not in a kernel of
+    their own.
     """
     wanted = {"combo_kernels": True, "combo_kernels_autotune": 0, "split_reductions": False}
+    wanted |= {"unroll_reductions_threshold": Grouped.PARTS + 1, "realize_reads_threshold": 64}
+    wanted |= {"realize_acc_reads_threshold": 64, "realize_opcount_threshold": 1000}
     return {name: value for name, value in wanted.items() if name in torch._inductor.list_options()}
 
 
 def uncompiled(device):
-    """A context in which units run as they are: an evaluation on CUDA is not worth compiling units once more."""
+    """A context in which all runs as it is: an evaluation on CUDA is not worth compiling units once more."""
     return nullcontext() if device.type == "cpu" else torch.compiler.set_stance("force_eager")
 
 

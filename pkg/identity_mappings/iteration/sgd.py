@@ -92,17 +92,20 @@ class SGD:
         # type by type: a cat of mixed types copies tensor by tensor
         alike = [list(each) for _, each in groupby(flattened, key=lambda gradient: gradient.dtype)]
         parts = [joined(each).to(self.weights.dtype) for each in alike]
-        g = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return self.update(torch.cat(parts) if len(parts) > 1 else parts[0], rate, scale)
+
+    def update(self, g, rate, scale):
+        """`step` by the flat gradient, which is laid out as `weights` and is of no use afterwards."""
         if scale is None:
-            self._update(g, rate)
+            self._move(g, rate)
             return None
         before, finite = (self.weights.clone(), self.velocity.clone()), scale.unscaled(g)
-        self._update(g, rate)
+        self._move(g, rate)
         for buffer, old in zip((self.weights, self.velocity), before, strict=True):
             buffer.copy_(torch.where(finite, buffer, old))
         return finite
 
-    def _update(self, g, rate):
+    def _move(self, g, rate):
         m, w, v = self.protocol.momentum, self.weights, self.velocity
         g[: self.decayed].add_(w[: self.decayed], alpha=self.protocol.weight_decay)
         if self.protocol.velocity == "caffe":

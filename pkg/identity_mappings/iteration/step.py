@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..data.batches import Batches
 from ..nets.networks import initialise
 from ..nets.norm import BatchNorm2d, RunningStatistics, set_group
 from ..nets.precisions import PRECISIONS, autocast
@@ -39,11 +38,9 @@ class Step:
                 if isinstance(module, ResidualUnit):
                     module.resize = _widened(module.resize)
         network.recompute = recompute
-        # on CUDA, float32 without TF32 is faster in NCHW (pytorch issue 44943), everything else in channels_last
-        nchw = self.device.type == "cuda" and PRECISIONS[precision] is None
-        self.memory_format = torch.contiguous_format if nchw else torch.channels_last
+        self.memory_format = memory_format(self.device, precision)
         self.network = network.to(self.device, memory_format=self.memory_format).train()
-        self.batches = Batches(images, protocol, seed)
+        self.batches = images.batches(protocol, seed)
         self.sgd = SGD(self.network, protocol)
         self.copies = Copies(self.network, self.sgd, PRECISIONS[precision])
         self.scale = LossScale(self.device) if PRECISIONS[precision] is torch.float16 else None
@@ -55,20 +52,34 @@ class Step:
         self.wrong_sum = torch.zeros((), dtype=torch.int64, device=self.device)
 
     def __call__(self):
-        images, labels = self.batches.at(self.counter)
-        images = images.contiguous(memory_format=self.memory_format)
+        images, labels = self.batch()
         with self.copies.read():
             with self.autocast():
                 logits = self.network(images)
-            logits = logits.float()
-            loss = F.cross_entropy(logits, labels)
+            loss, wrong = self.loss(logits, labels)
             scaled = loss if self.scale is None else (loss * self.scale.scale).sum()
             gradients = torch.autograd.grad(scaled, self.copies.leaves)
         finite = self.sgd.step(gradients, self.rates.index_select(0, self.counter), self.scale)
+        self.account(loss.detach(), wrong, finite)
+
+    # The three parts of an iteration that are neither network nor update; apart, for a compiler (capture.py).
+
+    def batch(self):
+        """Images (batch, c, h, w) and labels (batch,) of the iteration."""
+        images, labels = self.batches.at(self.counter)
+        return images.contiguous(memory_format=self.memory_format), labels
+
+    def loss(self, logits, labels):
+        """(the mean cross-entropy of a batch, how many of its images the logits have wrong)."""
+        logits = logits.float()
+        return F.cross_entropy(logits, labels), (logits.detach().argmax(1) != labels).sum()
+
+    def account(self, loss, wrong, finite):
+        """Move the running statistics, unless the gradients were not finite; add to the sums; count the iteration."""
         self.statistics.update(finite)
-        self.loss_sum += loss.detach()
-        self.wrong_sum += (logits.detach().argmax(1) != labels).sum()
-        self.counter += 1
+        self.loss_sum.add_(loss)
+        self.wrong_sum.add_(wrong)
+        self.counter.add_(1)
 
     def autocast(self):
         """The context in which the network runs at this precision."""
@@ -103,6 +114,15 @@ class Step:
         for name, tensor in self.tensors().items():
             if name not in ("weights", "velocity", "running"):
                 tensor.copy_(saved[name])
+
+
+def memory_format(device, precision):
+    """How images, signals and weights lie: in channels_last, but in NCHW for float32 on CUDA.
+
+    There, without TF32, NCHW is the faster one (pytorch issue 44943).
+    """
+    nchw = device.type == "cuda" and PRECISIONS[precision] is None
+    return torch.contiguous_format if nchw else torch.channels_last
 
 
 class Copies:

@@ -18,7 +18,6 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-import filelock
 import numpy
 
 from .. import data
@@ -27,13 +26,11 @@ from ..errors import Interrupted, UsageError
 from ..experiments.runs import results_dir
 from ..iteration import memory
 from ..results import records
-from ..training import checkpoint, train
-from ..training.loop import How, nothing
-from ..training.many import how_far
+from ..training import train
+from ..training.loop import How, locked, nothing
+from ..training.many import how_far, standing
 
-LEAVE = (
-    15.0  # seconds before the end of a budget at which workers are asked to stop: a step, a checkpoint, the way home
-)
+LEAVE = 15.0  # seconds before a budget's end at which workers are to stop: a step, a checkpoint, the way home
 RETRIES = 20  # times that a run is begun again after a lost worker: spot machines go often, and each loses a minute
 POLL_SECONDS = 0.5  # between looks at the tasks, and at whether a worker is to stop
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -90,41 +87,21 @@ def train_on_cluster(runs, report=nothing, shared=False, **how):
     """`train_all` on the cluster that this process is connected to, with the same outcomes.
 
     shared: the results folder is on a file system that every machine has under the same path; else checkpoints and
-    records come home through Ray. how: fields of `How`; device and precision hold on every machine, threads are of each
-    run on a CPU (default 1).
+    records come home through Ray. how: fields of `How`; device and precision hold on every machine.
     """
     how = How(**how)
-    how = replace(how, threads=how.threads or 1, results=Path(how.results or results_dir()).resolve())
-    outcomes = {}
-    for run in runs:
-        try:
-            outcomes[run] = records.read(run, how.results)
-        except UsageError as error:
-            outcomes[run] = error
+    how = replace(how, results=Path(how.results or results_dir()).resolve())
+    outcomes = standing(runs, how)
     with ExitStack() as locks:
         waiting = []
         for run in (run for run in runs if outcomes[run] is None):
             try:
                 # with a shared folder the machine that trains has the lock
-                locks.enter_context(nullcontext() if shared else _locked(run, how.results))
+                locks.enter_context(nullcontext() if shared else locked(run, how.results, patience=0))
                 waiting.append(run)
             except UsageError as error:
                 outcomes[run] = error
         return outcomes | (_Job(waiting, how, shared, report).outcomes if waiting else {})
-
-
-@contextmanager
-def _locked(run, results):
-    """Holds the run's lock at home, so that no other process begins it while it trains elsewhere."""
-    run.folder(results).mkdir(parents=True, exist_ok=True)
-    path = run.lock_path(results)
-    try:
-        with filelock.FileLock(path, timeout=0):
-            yield
-            if run.record_path(results).exists():
-                path.unlink(missing_ok=True)
-    except filelock.Timeout:
-        raise UsageError(f"{run.name} is being trained by another process; wait for it, or stop it") from None
 
 
 class _Job:
@@ -211,7 +188,6 @@ class _Job:
             if weights:  # before the record: once that is there, the run is never trained again
                 records.write_atomically(run.weights_path(self.how.results), weights)
             records.store(run, record, self.how.results)
-            checkpoint.remove(run, self.how.results)
         return record
 
 

@@ -6,6 +6,7 @@ It trains for seconds on random images, in each way in which the trainer can tak
 import json
 import platform
 import shutil
+import textwrap
 import time
 from dataclasses import replace
 from importlib.util import find_spec
@@ -16,19 +17,19 @@ from .. import environment, grids
 from ..data import SIZES, data_dir
 from ..data.batches import Images
 from ..experiments import paper
+from ..experiments.protocols import TIERS
 from ..experiments.runs import plan, results_dir
 from ..hardware import be_exact, cores, device_name
 from ..iteration import memory
 from ..iteration.capture import PLAIN, WAYS, Way, recorded
 from ..iteration.step import Step
-from ..nets.counts import count
-from ..results import records
+from ..results import costs
 from ..results.costs import duration
 from ..training.loop import process_kept, stream
 from . import bench
 
 SECONDS = 2.0  # of training in each way
-DEPTH = 20
+WIDTH = 80  # columns of a screen
 FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}  # torchvision's
 ROOM = 1 << 30  # bytes of disk below which checkpoints and records are in danger
 
@@ -37,14 +38,17 @@ def examine(device, seconds=SECONDS):
     """All that `doctor` says, as plain JSON types, and None or the line that says what keeps runs from training."""
     be_exact(device)
     tier, precision = suggestion(device)
-    recipe = plan(paper.rows(1, ["original"]), tier, [0])[0].recipe
+    run = plan(paper.rows(1, ["original"]), tier, [0])[0]
     names = WAYS if device == "cuda" else [PLAIN]
-    tried = {name: attempt(recipe, device, precision, name, seconds) for name in names}
-    works = [result["milliseconds"] for result in tried.values() if "milliseconds" in result]
+    tried = {name: attempt(run.recipe, device, precision, name, seconds) for name in names}
+    works = [result["device_seconds"] for result in tried.values() if "device_seconds" in result]
+    source, seconds_of_tables = None, {}
+    if works:
+        measured = costs.of_iterations(run, device_name(device), precision, min(works))
+        source, seconds_of_tables = tables(device, precision, measured)
     place = next(folder for folder in (results_dir(), *results_dir().parents) if folder.exists())
     free = shutil.disk_usage(place).free
     at_once = memory.side_by_side(device) if device == "cuda" else cores()
-    share = 1 if device == "cuda" else cores()  # on a CPU each core has a run, and was measured with one
     triton = bool(find_spec("triton"))
     found = {
         "device": device_name(device),
@@ -56,7 +60,8 @@ def examine(device, seconds=SECONDS):
         "data": {name: state_of(name) for name in FOLDERS},
         "ways": tried,
         "suggested": {"tier": tier, "precision": precision, "at_once": at_once},
-        "seconds_of_tables": tables(recipe, tier, min(works) / 1000, share) if works else {},
+        "estimated_from": source,
+        "device_seconds_of_tables": seconds_of_tables,
     }
     trouble = None
     if not works:
@@ -74,12 +79,12 @@ def suggestion(device):
 
 
 def attempt(recipe, device, precision, name, seconds):
-    """{"milliseconds": of an iteration, "agreement": with the plain step} of a way, or {"failed": why}.
+    """{"milliseconds", "device_seconds", "agreement": with the plain step} of an iteration, or {"failed": why}.
 
-    The network is the recipe's at DEPTH layers, on as large images in as large batches, on one thread on a CPU.
+    The network is the recipe's, on as large images in as large batches, on one thread on a CPU.
     """
     side, protocol = SIZES[recipe.dataset][0], recipe.protocol
-    spec = replace(recipe.network, depth=DEPTH, channels=3, classes=10)
+    spec = replace(recipe.network, channels=3, classes=10)
     images, _ = Images.pair(bench.dataset(side, n=2 * protocol.batch), protocol.normalisation, device)
     try:
         with process_kept(), stream(device):
@@ -87,24 +92,26 @@ def attempt(recipe, device, precision, name, seconds):
             step = Step(spec, images, protocol, 0, device, precision)
             step.batches.bring(0)
             way = Way(step) if name == PLAIN else recorded(step, name)
-            return {"milliseconds": 1000 * per_iteration(step, way.take, seconds), "agreement": way.agreement}
+            wall, busy = per_iteration(step, way.take, seconds)
+            return {"milliseconds": 1000 * wall, "device_seconds": busy, "agreement": way.agreement}
     except Exception as error:  # of the compiler, the capture, the check, the device: what a doctor is asked for
         return {"failed": (str(error).strip() or type(error).__name__).splitlines()[0]}
 
 
 def per_iteration(step, take, seconds):
-    """Seconds that an iteration takes, after one that does not count."""
+    """(seconds, device seconds) that an iteration takes, after one that does not count: see `training.state.Clock`."""
     last = len(step.rates) - 1
     for iteration in range(last):
         step.batches.bring(iteration)
         take()
         if iteration == 0:
             environment.wait(step.device)
-            begin = time.perf_counter()
+            begin, began_busy = time.perf_counter(), time.process_time()
         elif time.perf_counter() - begin > seconds:
             break
     environment.wait(step.device)
-    return (time.perf_counter() - begin) / iteration
+    wall, busy = time.perf_counter() - begin, time.process_time() - began_busy
+    return wall / iteration, (busy if step.device.type == "cpu" else wall) / iteration
 
 
 def state_of(name):
@@ -115,27 +122,20 @@ def state_of(name):
     return f"not in {folder}; invoke data --dataset {name} brings it"
 
 
-def tables(recipe, tier, seconds, at_once):
-    """{table: {"one_seed", "paper"}}: seconds for one seed of its rows in the tier, and for the paper tier's five.
+def tables(device, precision, measured):
+    """(what they are estimated from, {tier: {table: device seconds of one seed of all its rows}}).
 
-    By the measured seconds of an iteration, in proportion to the elements that convolutions put out.
+    As a dry run of `invoke reproduce` does it: from finished runs of this device and precision where there are any,
+    else from `measured`, a `Cost`.
     """
-    spec = replace(recipe.network, depth=DEPTH, channels=3, classes=10)
-    unit = seconds / (count(spec, SIZES[recipe.dataset]).elements * recipe.protocol.batch) / at_once
-
-    def all_of(table, in_tier, seeds):
-        planned = plan(paper.rows(table), in_tier, seeds)
-        runs = {(records.recipe_hash(run.recipe), run.seed): run.recipe for run in planned}
-        sizes = (
-            count(each.network, SIZES[each.dataset]).elements * each.protocol.batch * each.protocol.iterations
-            for each in runs.values()
-        )
-        return unit * sum(sizes)
-
-    return {
-        str(table): {"one_seed": all_of(table, tier, [0]), "paper": all_of(table, "paper", range(5))}
-        for table in paper.TABLES
-    }
+    name = device_name(device)
+    known = [cost for cost in costs.costs() if (cost.device, cost.precision) == (name, precision)]
+    source = "from finished runs of this device" if known else "from the iteration above, a first guess"
+    found = {}
+    for tier in TIERS:
+        runs = {str(table): plan(paper.rows(table), tier, [0]) for table in paper.TABLES}
+        found[tier] = {table: costs.seconds(each, name, precision, known or [measured]) for table, each in runs.items()}
+    return source, found
 
 
 def text(found):
@@ -159,12 +159,23 @@ def text(found):
     lines.append(
         f"suggested: --tier {chosen['tier']} --precision {chosen['precision']}; runs at once: {chosen['at_once']}"
     )
-    rows = [("table", f"a seed, {chosen['tier']} tier", "five seeds, paper tier")]
-    for table, each in found["seconds_of_tables"].items():
-        rows.append((table, duration(each["one_seed"]), duration(each["paper"])))
-    lines += grids.plain(rows) if len(rows) > 1 else []
-    lines.append("estimated from a net of 20 layers: a first guess, within a factor of two or three")
-    return "\n".join(lines)
+    if found["device_seconds_of_tables"]:
+        rows = [("table, one seed", *TIERS)]
+        for table in paper.TABLES:
+            each = (in_tier[str(table)] for in_tier in found["device_seconds_of_tables"].values())
+            rows.append((str(table), *map(duration, each)))
+        lines += ["", *grids.plain(rows)]
+        lines.append(
+            f"device time, a CPU's cores added up, as a dry run of `invoke reproduce` estimates it: "
+            f"{found['estimated_from']}, in proportion to multiply-adds"
+        )
+    return "\n".join(part for line in lines for part in fitted(line))
+
+
+def fitted(line):
+    """A line cut at its spaces into lines of WIDTH; what has no space (a path) stays whole."""
+    options = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
+    return [line] if len(line) <= WIDTH else textwrap.wrap(line, WIDTH, **options)
 
 
 def as_json(found, trouble):

@@ -1,12 +1,10 @@
 """What is worth running next: the rows whose claim is open, and what one more seed of each costs on this machine."""
 
-import statistics
 from dataclasses import dataclass
 
 from ..experiments import paper
-from ..experiments.protocols import Reduction
 from ..experiments.runs import Run, place
-from ..results import records
+from ..results import costs, records
 from ..results.verdicts import claimed, verdict
 
 OPEN = ("undecided", "not run")  # the standings that a further run can change, in the order in which it is worth it
@@ -17,7 +15,7 @@ class Candidate:
     """Runs that give a row and its baseline one more seed in common.
 
     standing: of the row's claim today, one of OPEN. pairs: seeds that both have. seconds: of this machine's device for
-    all the runs, None where nothing here says how fast it is.
+    all the runs, by `costs.estimate`; None where no record here is of it.
     """
 
     row: object
@@ -28,9 +26,9 @@ class Candidate:
     seconds: float | None
 
     @property
-    def operations(self):
-        """Of all the runs' training."""
-        return sum(_operations(run) for run in self.runs)
+    def multiply_adds(self):
+        """Of all the runs."""
+        return sum(run.multiply_adds for run in self.runs)
 
     @property
     def commands(self):
@@ -42,23 +40,24 @@ class Candidate:
         ]
 
 
-def candidates(tier, device=None, results=None):
+def candidates(tier, device=None, precision="fp32", results=None):
     """The Candidates of a tier, what is most worth running first.
 
     A claim that runs left undecided comes before one without runs, and of two alike the cheaper comes first. device: as
-    a record names this machine's. Rows that several tables print stand once, and a study's rows have no claims.
+    a record names this machine's; the seconds are of it in `precision`. Rows that several tables print stand once, and
+    a study's rows have no claims.
     """
-    rate = seconds_per_operation(tier, device, results)
-    found = {}
+    known, found = costs.costs(results), {}
     for row in paper.rows():
         if row.claim is None:
             continue
         standing, pairs = standing_of(row, tier, results)
         runs = tuple(_missing(row, tier, results))
         if standing in OPEN and runs:
-            seconds = None if rate is None else rate * sum(map(_operations, runs))
+            each = [costs.estimate(run, device, precision, known)[0] for run in runs]
+            seconds = None if None in each else sum(each)
             found.setdefault(runs, Candidate(row, tier, standing, pairs, runs, seconds))
-    return sorted(found.values(), key=lambda each: (OPEN.index(each.standing), each.operations))
+    return sorted(found.values(), key=lambda each: (OPEN.index(each.standing), each.multiply_adds))
 
 
 def standing_of(row, tier, results=None):
@@ -82,20 +81,3 @@ def _missing(row, tier, results):
 def _baseline(row):
     (found,) = paper.rows(row.table, [row.baseline])
     return found
-
-
-def _operations(run):
-    """Of a whole run."""
-    protocol = run.recipe.protocol
-    return run.counts.training_flops * protocol.batch * protocol.iterations
-
-
-def seconds_per_operation(tier, device, results=None):
-    """Of device time, the median over the finished runs that this kind of device has made in the tier; None of none."""
-    rates = []
-    for row in paper.rows():
-        for run in records.runs_of(row, tier, Reduction(), results):
-            record = records.peek(run, results)
-            if record and record["status"] == "finished" and record["device"] == device:
-                rates.append(record["device_seconds"] / _operations(run))
-    return statistics.median(rates) if rates else None

@@ -164,7 +164,10 @@ class ResNet(nn.Module):
 
     def forward(self, images):
         x = self.stem(images)
-        x = self._recomputed(x) if self.recompute and self.training else self.units(x)
+        return self.head(self._recomputed(x) if self.recompute and self.training else self.units(x))
+
+    def head(self, x):
+        """From what the last unit puts out to logits."""
         return self.classifier(self.tail(x).mean((2, 3)))
 
     def _recomputed(self, x):

@@ -101,7 +101,7 @@ TEMPLATE = """
 (() => {
   const root = document.getElementById("explore-@ID@");
   const form = root.querySelector("form"), svg = root.querySelector("svg");
-  const left = 72, right = 624, top = 12, bottom = 262, decades = 310;  // nothing that the sliders reach is cut
+  const left = 72, top = 12, bottom = 262, decades = 310;  // nothing that the sliders reach is cut
   const fixed = (value) => value.toPrecision(3).replace("-", "\\u2212");
   const scientific = (power) => {
     const mantissa = Math.pow(10, power - Math.floor(power));
@@ -111,6 +111,8 @@ TEMPLATE = """
   const draw = () => {
     const factor = Number(form.elements.factor.value), units = Number(form.elements.units.value);
     const lambda = @FORMULA@, slope = Math.log10(lambda);
+    const width = Math.min(640, root.clientWidth || 640), right = width - 16;  // on a phone words keep their size
+    svg.setAttribute("viewBox", `0 0 ${width} 300`);
     const reach = Math.min(decades, Math.max(2, Math.ceil(Math.abs(slope * units))));
     const low = slope < 0 ? -reach : -1, high = slope < 0 ? 1 : reach;
     const x = (unit) => left + (right - left) * unit / units;
@@ -138,6 +140,7 @@ TEMPLATE = """
       + " units the shortcut carries " + scientific(slope * units) + " times the signal, and of the gradient.";
   };
   form.addEventListener("input", draw);
+  addEventListener("resize", draw);
   draw();
 })();
 </script>

@@ -9,12 +9,15 @@ from itertools import zip_longest
 from .. import grids
 from ..experiments import paper
 from ..experiments.protocols import TIERS, Reduction
+from ..experiments.runs import Run, place
 from ..results import records, tables, watching
 from ..results.quantities import TRUNCATED
 from ..results.statistics import learnt
 from ..results.verdicts import Comparison, Outcome, Verdict, judge, runs, verdict
 from ..training.watched import MOMENTS
-from .pictures import COLOURS, FAINT, MARKS, Picture, figure, gaps, plain
+from . import published
+from .pictures import COLOURS, FAINT, MARKS, WIDTH, Picture, figure, gaps, plain
+from .plots import unit_colour
 
 TABLE = 3
 NETS = {"ResNet-164": "cifar10-164", "ResNet-1001": "cifar10-1001"}
@@ -70,7 +73,7 @@ def truncation(results=None):
         for net, taken in lines.items()
     }
     alt = f"""Percent of the sum that the ReLU after the addition sets to zero, at each unit of the original ResNet-164
-    (left) and ResNet-1001 (right), {words(results)}, before training and at moments of it. {_means(series)}"""
+    (above) and ResNet-1001 (below), {words(results)}, before training and at moments of it. {_means(series)}"""
     caption = f"""The share of the sum that the original unit's ReLU sets to zero, unit by unit, as training goes on
     ({words(results)}). A new stage starts at each jump. The lines to compare are the last ones of the two nets."""
     return _panels(series, alt, caption, "truncation-in-training", "percent of y truncated")
@@ -85,7 +88,7 @@ def gradients(results=None):
             taken = medians(seen(net, unit, results), "gradient")
             for at in list(taken)[:: len(taken) - 1 or 1]:
                 series[net][f"{unit}, {_after(at)}"] = taken[at]
-    alt = f"""Gradient norm at each unit's input, on a logarithmic axis, in ResNet-164 (left) and ResNet-1001 (right),
+    alt = f"""Gradient norm at each unit's input, on a logarithmic axis, in ResNet-164 (above) and ResNet-1001 (below),
     {words(results)}, for the original and the pre-activation unit, before training and at its end."""
     caption = f"""The gradient's norm at each unit before training and at its end ({words(results)}). The flatter a
     line, the better one learning rate suits all units."""
@@ -107,24 +110,28 @@ def _means(series):
 
 
 def _panels(series, alt, caption, name, ylabel, log=False):
-    """A panel a net, its lines over the units, on one upright axis; a net without lines says "not run"."""
-    drawing = figure(8, 4.2)
+    """A panel a net, one above the other, its lines over the units; a net without lines says "not run".
+
+    A line that is named after a unit has its colour, at the end of training as a whole line; others go by place.
+    """
+    drawing = figure(WIDTH, 6.4)
     data = {"unit": list(range(max((len(v) for taken in series.values() for v in taken.values()), default=0)))}
-    for axis, (net, taken) in zip(drawing.subplots(1, len(series), sharey=True), series.items(), strict=True):
-        for place, (label, values) in enumerate(taken.items()):
-            style = {"color": COLOURS[place], "marker": MARKS[place], "markevery": max(1, len(values) // 9)}
+    for axis, (net, taken) in zip(drawing.subplots(len(series), 1, sharey=True), series.items(), strict=True):
+        for position, (label, values) in enumerate(taken.items()):
+            style = {"color": COLOURS[position], "marker": MARKS[position], "markevery": max(1, len(values) // 9)}
+            if (unit := label.partition(",")[0]) in UNITS:
+                style |= {"color": unit_colour(UNITS[unit]), "linestyle": "--" if "before" in label else "-"}
             axis.plot(gaps(values), label=label, linewidth=1.3, markersize=4, **style)
             data[f"{net}, {label}"] = [value for _, value in zip_longest(data["unit"], values)]
         if taken:
-            axis.legend(frameon=False, fontsize=8)
+            axis.legend(frameon=False, fontsize=9)
         else:
             axis.text(0.5, 0.5, "not run", transform=axis.transAxes, ha="center", color=FAINT)
             axis.set_xticks([])
-        axis.set(title=net, xlabel="unit l", yscale="log" if log else "linear")
-        if axis.get_subplotspec().is_first_col():
-            axis.set_ylabel(ylabel)
+        axis.set(title=net, ylabel=ylabel, yscale="log" if log else "linear")
         axis.margins(x=0.01)
         plain(axis)
+    axis.set_xlabel("unit l")
     return Picture(drawing, alt, data, name, caption)
 
 
@@ -211,17 +218,22 @@ def _share(record, at):
     return statistics.mean(record["units"][at]["truncated"])
 
 
-def provenance(results=None):
-    """Where the numbers come from, a Markdown line a run."""
+def provenance(results=None, folder=None):
+    """Where the numbers come from, a Markdown line a run, with the record to download.
+
+    folder: of the page, from which the records' addresses are told; the book's by default.
+    """
     lines = []
     for net in NETS:
         for unit in UNITS:
             found = seen(net, unit, results)
             for record in found.records if found else ():
-                commit = (record["commit"] or "unknown")[:10]
                 at = f"{record['device']}, {record['precision']}, torch {record['versions']['torch']}"
+                home, (tier, cut) = place(found.row, record["variant"]), settings(results)[0]
+                run = Run(*home, tier, record["seed"], cut, watched=True)
                 lines.append(
-                    f"- {net}, {UNITS[unit]}, seed {record['seed']}: recipe {record['recipe_hash']}, commit {commit}, "
-                    f"{at}, {record['images']} images, {record['wall_seconds']:,.0f} seconds"
+                    f"- {net}, {UNITS[unit]}, seed {run.seed}: {published.download(run, results, folder)}, recipe "
+                    f"{record['recipe_hash']}, commit {published.commit_link(record['commit'])}, {at}, "
+                    f"{record['images']} images, {record['wall_seconds']:,.0f} seconds"
                 )
     return "\n".join(lines) or "Not run."

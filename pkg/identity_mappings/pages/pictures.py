@@ -10,6 +10,7 @@ import html
 import io
 import math
 import re
+from collections import Counter
 
 INK = "#000000"  # what is drawn in it takes the colour of the page's text
 PAPER = "#ffffff"  # and what is drawn in this, the colour behind it
@@ -18,6 +19,11 @@ FAINT = "#9a9a9a"  # the same on light and dark paper
 # Told apart on light and on dark paper and by readers who do not see red and green.
 COLOURS = ("#2f83cc", "#d9730d", "#2a9d6a", "#c2549d", "#8a6fd1", "#b08900")
 MARKS = ("o", "s", "^", "D", "v", "P")
+DASHES = ("-", "--", ":", "-.")  # of lines that share a colour
+
+WIDTH = 5.6  # inches of a picture with axes: on a phone's screen its words are as large as a caption's
+LEAST = 63  # CSS pixels an inch that a screen gives a picture; one that is wider than the screen then scrolls
+LETTER = 0.077  # inches of a letter in a legend, on average
 
 
 class Picture:
@@ -52,7 +58,7 @@ class Picture:
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
         text = text.replace(INK, "currentColor").replace(PAPER, f"var(--pst-color-background, {PAPER})")
         # what has no fill or stroke of its own is black in SVG, text above all
-        least = 44 * self.figure.get_figwidth()  # pixels: eight inches fit a phone, and what is wider scrolls there
+        least = LEAST * self.figure.get_figwidth()
         said = f'role="img" aria-label="{html.escape(self.alt)}"'
         return text.replace("<svg ", f'<svg fill="currentColor" style="min-width: {least:.0f}px" {said} ', 1)
 
@@ -93,35 +99,49 @@ def figure(width, height):
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def lines(series, x, *, alt, name, xlabel, ylabel, log=False, start=0, labels=True, caption=None):
+def lines(
+    series, x, *, alt, name, xlabel, ylabel, log=False, start=0, labels=True, caption=None, colours=None, height=3.4
+):
     """A Picture of several lines over the same whole numbers, counted from `start`.
 
     alt, caption: as a Picture's. series: {label: values, one a unit, None where there is none}. labels: whether there
-    is a legend. log: whether the upright axis is logarithmic.
+    is a legend. log: whether the upright axis is logarithmic. colours: {label: its line's}, where it is not by place.
     """
-    drawing = figure(8, 4.2)
+    drawing = figure(WIDTH, height)
     axis = drawing.add_subplot()
     numbers = range(start, start + max(map(len, series.values())))
+    drawn = Counter()
     for place, (label, values) in enumerate(series.items()):
+        colour = (colours or {}).get(label, COLOURS[place % len(COLOURS)])
         axis.plot(
             numbers[: len(values)],
             gaps(values),
-            color=COLOURS[place % len(COLOURS)],
+            color=colour,
             marker=MARKS[place % len(MARKS)],
             markersize=4,
             markevery=max(1, len(numbers) // 12),
-            linestyle="-" if place < len(COLOURS) else "--",
+            linestyle=DASHES[drawn[colour] % len(DASHES)],
             linewidth=1.6,
             label=label,
         )
+        drawn[colour] += 1
     axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     axis.margins(x=0.01)
     axis.xaxis.get_major_locator().set_params(integer=True)  # there is no unit 2.5
     plain(axis)
     if labels:
-        drawing.legend(loc="outside lower center", ncols=3, frameon=False)
+        legend(drawing, axis.lines)
     padded = {label: [*values, *[None] * (len(numbers) - len(values))] for label, values in series.items()}
     return Picture(drawing, alt, {x: list(numbers), **padded}, name, caption)
+
+
+def legend(drawing, handles):
+    """Put a legend below a figure, in as many columns as its words leave room for."""
+    labels = [each.get_label() for each in handles]
+    longest = max(len(line) for label in labels for line in label.splitlines())
+    wide = LETTER * longest + 0.55  # inches: the line, the words, what is between
+    columns = max(1, min(3, len(labels), int(drawing.get_figwidth() / wide)))
+    drawing.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def gaps(values):

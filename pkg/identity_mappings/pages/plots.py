@@ -2,6 +2,7 @@
 
 import re
 import statistics
+import textwrap
 from itertools import groupby
 
 from . import pictures
@@ -18,7 +19,7 @@ def curves(summaries, title=""):
     from matplotlib.lines import Line2D
     from matplotlib.ticker import FixedLocator, NullLocator
 
-    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    figure = Figure(figsize=(pictures.WIDTH, 4.4), layout="constrained")
     loss_axis = figure.add_subplot()
     error_axis = loss_axis.twinx()
     shown = [summary for summary in summaries if summary is not None and summary.n]
@@ -30,12 +31,13 @@ def curves(summaries, title=""):
             thin = {"color": colour, "alpha": 0.9 if summary.n == 1 else 0.6, "linewidth": 1.3}
             loss_axis.plot(curve["iteration"], pictures.gaps(curve["train_loss"]), linestyle="--", **thin)
             error_axis.plot(curve["iteration"], pictures.gaps(curve["test_error"]), linestyle="-", **thin)
-        handles.append(Line2D([], [], color=colour, label=f"{summary.row.name(summary.variant)}: {summary}"))
+        words = textwrap.fill(f"{summary.row.name(summary.variant)}: {summary}", 60)
+        handles.append(Line2D([], [], color=colour, label=words))
     handles += [
         Line2D([], [], color="0.3", linestyle="-", label="test error"),
         Line2D([], [], color="0.3", linestyle="--", label="training loss"),
     ]
-    loss_axis.set(xlabel="iteration", ylabel="training loss", yscale="log", title=title)
+    loss_axis.set(xlabel="iteration", ylabel="training loss", yscale="log", title=textwrap.fill(title, 60))
     loss_axis.yaxis.set_major_locator(FixedLocator(TICKS))
     loss_axis.yaxis.set_minor_locator(NullLocator())
     loss_axis.yaxis.set_major_formatter("{x:g}")
@@ -43,7 +45,7 @@ def curves(summaries, title=""):
     loss_axis.margins(x=0.01)
     error_axis.set(ylabel="test error (%)", ylim=(0, _top(shown)))
     error_axis.grid(axis="y", alpha=0.3)
-    figure.legend(handles=handles, loc="outside lower center", ncols=1, frameon=False)
+    pictures.legend(figure, handles)
     return figure
 
 
@@ -56,9 +58,10 @@ def interactive(summaries):
     for position, summary in enumerate(shown):
         colour = colour_of(summary.row, position)
         words = re.sub(r"b_g", "b<sub>g</sub>", summary.row.plain_name(summary.variant))
+        named = "<br>".join(textwrap.wrap(f"{words}: {summary}", 38))  # no wider than a phone
         for run, record in enumerate(summary.records):
             curve, first = record["curve"], run == 0
-            name, group = f"{words}: {summary}", {"legendgroup": summary.name, "mode": "lines"}
+            group = {"legendgroup": summary.name, "mode": "lines"}
             about = f"{words}, seed {record['seed']}"
             loss, error = {"color": colour, "dash": "dash", "width": 1.5}, {"color": colour, "width": 1.5}
             figure.add_scatter(
@@ -67,7 +70,7 @@ def interactive(summaries):
             )  # fmt: skip
             figure.add_trace(
                 Scatter(
-                    x=curve["iteration"], y=curve["test_error"], line=error, name=name, showlegend=first, yaxis="y2",
+                    x=curve["iteration"], y=curve["test_error"], line=error, name=named, showlegend=first, yaxis="y2",
                     **group, hovertemplate=f"{about}<br>iteration %{{x:,}}<br>test error %{{y:.2f}} %<extra></extra>",
                 )
             )  # fmt: skip
@@ -114,7 +117,12 @@ UNITS = {
 def colour_of(row, position=0):
     """The colour of a row's unit; of one that has none, by its position in a figure."""
     network = next(iter(row.networks.values()))
-    place = UNITS.get((network.order, network.shortcut.kind), position)
+    return unit_colour(network.order, network.shortcut.kind, position)
+
+
+def unit_colour(order, shortcut="identity", position=0):
+    """The same of an order and a kind of shortcut."""
+    place = UNITS.get((order, shortcut), position)
     return pictures.COLOURS[place % len(pictures.COLOURS)]
 
 
@@ -124,7 +132,7 @@ def search(summaries, title):
     The upright axis is linear from 0 to 1 % and logarithmic above, where the biases that fail lie far from those that
     learn.
     """
-    drawing = pictures.figure(8, 4.2)
+    drawing = pictures.figure(pictures.WIDTH, 3.4)
     axis = drawing.add_subplot()
     biases = [summary.row.case.rpartition("= ")[2] for summary in summaries]
     medians = [min(summary.median, 100.0) if summary.n else None for summary in summaries]
@@ -170,7 +178,7 @@ def bench(outcomes):
     ]
     with_floors = any(has_floors(outcome) for outcome in outcomes)
     heights = [len(results) + 1.5 for *_, results in cases]
-    drawing = pictures.figure(8, 0.6 + 0.3 * sum(heights))
+    drawing = pictures.figure(pictures.WIDTH, 0.6 + 0.3 * sum(heights))
     grid = {"height_ratios": heights, "width_ratios": (2, 1) if with_floors else (1,)}
     axes = drawing.subplots(len(cases), 1 + with_floors, squeeze=False, sharex="col", gridspec_kw=grid)
     colour_of = {}

@@ -15,10 +15,8 @@ from ..experiments.protocols import Reduction
 from ..experiments.rows import FAIL_ABOVE
 from ..experiments.runs import place
 from ..results import records, tables
-from ..results.quantities import ERROR, FINAL_LOSS
 from ..results.statistics import gaps, learnt, summaries, summarise
-from ..results.verdicts import Comparison, claimed, verdict
-from . import figures
+from . import figures, published
 
 
 def markdown(*parts):
@@ -38,6 +36,8 @@ def result(table, row, tier, reduction=""):
     *each, ours = tables.row_lines(row, tier, reduction)
     if row.published.fails:
         said = f"the paper prints *fail*: a test error above {FAIL_ABOVE:.0f} %"
+    elif row.published.top5 is not None:
+        said = f"the paper reports a top-1 / top-5 error of **{row.published} %**"
     else:
         said = f"the paper reports a test error of **{row.published} %**, the median of 5 runs"
         if row.published.mean is not None:
@@ -70,7 +70,7 @@ def recipe(runs):
     network = recipes[0].network.to_json()
     shortcuts = "; ".join(dict.fromkeys(_settings(each.network.to_json()["shortcut"]) for each in recipes))
     drops = " and ".join(f"{drop:,}" for drop in protocol.drops)
-    augmentation = [f"shifts of up to {protocol.pad} pixels"] * bool(protocol.pad) + ["flips"] * protocol.flip
+    warmup = f"{protocol.warmup_rate:g} before iteration {protocol.warmup:,}" if protocol.warmup else "none"
     lines = [
         ("data", recipes[0].dataset),
         ("layers", f"{network['depth']}, {network['branch']} units, widths {', '.join(map(str, network['widths']))}"),
@@ -79,9 +79,9 @@ def recipe(runs):
         ("iterations", f"{protocol.iterations:,} of {protocol.batch} images"),
         ("batch normalisation over", "the batch" if protocol.bn_group is None else f"{protocol.bn_group} images"),
         ("learning rate", f"{protocol.learning_rate:g}, ten times smaller from {drops}"),
-        ("warm-up", f"{protocol.warmup_rate:g} before iteration {protocol.warmup:,}"),
+        ("warm-up", warmup),
         ("momentum, weight decay", f"{protocol.momentum:g}, {protocol.weight_decay:g}"),
-        ("augmentation", " and ".join(augmentation) or "none"),
+        ("augmentation", protocol.words),
     ]
     return markdown(grids.markdown(("recipe", ""), lines))
 
@@ -104,7 +104,7 @@ def provenance(table, row, tier, reduction=""):
             record["status"] if record["diverged_at"] is None else f"diverged at {record['diverged_at']:,}",
             "none" if record["test_error"] is None else f"{record['test_error']:.2f}",
             f"{record['device']}, {record['precision']}{_by(record)}",
-            _short(record["commit"]),
+            published.commit_link(record["commit"]),
             record["versions"]["torch"].replace("+", " +"),
             f"{record['wall_seconds']:,.0f}",
         )
@@ -119,14 +119,6 @@ def _by(record):
     """Who ran what was contributed."""
     given = record.get("contributed")
     return f", by {given['by'] or 'a contributor'}" if given else ""
-
-
-def _short(commit):
-    """The first digits of a commit, with what the record says of changes to it."""
-    if commit is None:
-        return "unknown"
-    digits, plus, changes = commit.partition("+")
-    return f"{digits[:10]} {plus}{changes}".strip()
 
 
 def curves(table, row, tier, reduction=""):
@@ -265,7 +257,9 @@ def bench_chart(folder):
                 said.append(f"{', '.join(place)}: {_median_and_range(ratio, '.2f')}{floors}.")
     header = ("network", "device", "trainer", "times the baseline", "smallest", "largest", "of bytes", "of arithmetic")
     data = dict(zip(header, zip(*lines, strict=True), strict=True))
-    return pictures.Picture(plots.bench(outcomes), " ".join(said), data, "bench")
+    caption = """Images per second as a multiple of the baseline's: the mark is the median of the rounds, the bar
+    reaches from the smallest to the largest. What lies to the right of the line is faster than the baseline."""
+    return pictures.Picture(plots.bench(outcomes), " ".join(said), data, "bench", caption)
 
 
 def aims(folder):
@@ -285,6 +279,58 @@ def aims(folder):
         for words, reached in found or [("not measured", None)]:
             lines.append((case, trainer, f"{least:g}", words, {True: "yes", False: "no", None: ""}[reached]))
     return markdown(grids.markdown(header, lines))
+
+
+CUDNN = 4 / 3  # kernels of cuDNN for each gradient or output of a convolution: an assumption
+KERNEL = 2.6, 3.4  # microseconds that a kernel of a recorded iteration takes, its launch included
+KERNEL_OF_FIVE = 1.0, 1.4  # of device time, where five runs share the device
+
+
+def launches(calls):
+    """Kernels of an iteration of these calls: {"triton", "convolutions", "others"}."""
+    return calls["triton"] + calls["others"] + CUDNN * calls["convolutions"]
+
+
+def units(folder):
+    """Triton kernels of one Residual Unit as they are generated for CUDA, forward and backward."""
+    found = {}
+    for made in _outcomes(folder):
+        found |= made["units"]
+    return markdown(
+        grids.markdown(("unit", "forward", "backward"), [(name, *both) for name, both in found.items()], right=2)
+    )
+
+
+def kernels(folder):
+    """Kernels of an iteration as they are generated for CUDA, from a folder's files, and the model's times for them."""
+    said = {"units": "units compiled, the rest as PyTorch has it", "all": "all regions compiled"}
+    header = (
+        "compiled",
+        "Triton",
+        "convolutions",
+        "others",
+        "kernels",
+        "ms an iteration",
+        "a run alone",
+        "one of five",
+    )
+    parts = []
+    for made in _outcomes(folder):
+        about = (
+            f"{made['network']} in {made['precision']}, generated for {made['device'].upper()}, torch {made['torch']}:"
+        )
+        lines = [(said[way], *_modelled(calls)) for way, calls in made["compiled"].items()]
+        parts += [about, grids.markdown(header, lines, right=7)]
+    return markdown(*parts)
+
+
+def _modelled(calls):
+    """The counts as cells, and the times that the model has for them: an iteration, and 64,000 of a run."""
+    counts = (f"{calls[kind]:,}" for kind in ("triton", "convolutions", "others"))
+    alone, of_five = ([launches(calls) * each for each in bounds] for bounds in (KERNEL, KERNEL_OF_FIVE))
+    iteration = "{:.1f} to {:.1f}".format(*(microseconds / 1000 for microseconds in alone))
+    runs = ("{:.0f} to {:.0f} s".format(*(0.064 * each for each in times)) for times in (alone, of_five))
+    return *counts, f"{launches(calls):,.0f}", iteration, *runs
 
 
 def precisions(folder):
@@ -337,72 +383,122 @@ def _median_and_range(values, form):
 
 
 def imagenet():
-    """Table 5 as the paper prints it, then what its text adds; none of it was run here."""
-    lines = [
-        (
-            row.method,
-            row.augmentation or "not said",
-            *(f"{side}x{side}" for side in row.crops),
-            *(f"{error:.1f}" for error in (row.top1, row.top5)),
-            row.remark if row.network is None else "not run",
+    """Table 5 as the paper prints it, with the ids by which this companion calls its rows."""
+    header = ("row", "case", "unit", "augmentation", "test crop", "top-1 / top-5, %", "remark")
+    lines = []
+    for row in paper.rows(5):
+        case, figure = row.case.partition(", tested")[0], row.figure.replace(" ", "\N{NO-BREAK SPACE}")
+        lines.append(
+            (f"`{row.id}`", case, figure, row.protocol.augmentation, _test_crop(row), row.published, row.remark)
         )
-        for row in (*paper.TABLE_5, *paper.SECTION_5)
+    return markdown(grids.markdown(header, lines))
+
+
+def _test_crop(row):
+    """The test of a row on ImageNet as the paper writes it: "320x320 of 320"."""
+    side, crop = next(place for name, *place in row.protocol.tests if name == row.crop)
+    return f"{crop}x{crop} of {side}"
+
+
+def inception():
+    """The other method's result that Table 5 quotes."""
+    (quoted,) = [cited for cited in paper.CITED if cited.dataset == "imagenet"]
+    header = ("method", "augmentation", "train and test crop", "top-1 / top-5, %")
+    line = (quoted.method, "scale and aspect ratio", "299x299", f"{quoted.error} / {quoted.top5}")
+    return markdown(grids.markdown(header, [line]))
+
+
+def loader(path):
+    """How fast a core loads pictures, beside torchvision, as `book/measure_loader.py` measured it; a table."""
+    found = json.loads(Path(path).read_text())
+    lines = [
+        (name, _median_and_range(each, ".0f"), _median_and_range(found["ratio"][name], ".2f"))
+        for name, each in found["images_per_second_per_core"].items()
     ]
-    header = ("method", "augmentation", "train crop", "test crop", "top-1, %", "top-5, %", "ours")
-    return markdown(grids.markdown(header, lines), "The last two lines stand in the text of section 5.")
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items() if name != "decoder")
+    about = (
+        f"{found['device']}, one thread, {versions}, {found['versions']['decoder']}; {found['pictures']} drawn "
+        f"pictures about as large as ImageNet's, {found['kilobytes']:g} kB each; the median of {found['rounds']} "
+        f"rounds, and their range, by processor time. The machine was busy otherwise: trust the ratios before the "
+        f"rates."
+    )
+    header = ("way", "images/s", "times the first")
+    return markdown(about, grids.markdown(header, lines, right=2))
+
+
+def imagenet_steps(path):
+    """How long a training of each of Table 5's nets takes a core, by `book/measure_imagenet_step.py`; a table."""
+    found, images = json.loads(Path(path).read_text()), protocols.IMAGENET.iterations * protocols.IMAGENET.batch
+    lines = [
+        (name, _median_and_range(each, ".2f"), f"{statistics.median(each) * images / 86_400:,.0f}")
+        for name, each in sorted(found["seconds_per_image"].items())
+    ]
+    about = f"{found['device']}, one thread, fp32, torch {found['torch']}; processor time."
+    return markdown(
+        about, grids.markdown(("network", "core seconds per image", "core days per training"), lines, right=2)
+    )
 
 
 def imagenet_contrasts():
     """The pairs of results on ImageNet that differ in one thing, by what it is, with the difference in points."""
     lines = []
-    rows = [(*_choices_of(row), row) for row in (*paper.TABLE_5, *paper.SECTION_5) if row.network]
+    rows = [(*_choices_of(row), row.published) for row in paper.rows(5)]
     for position, (*one, first) in enumerate(rows):
         for *other, second in rows[position + 1 :]:
             apart = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
             if len(apart) == 1:
                 ((before, after),) = apart
-                same = ", ".join(a for a, b in zip(one, other, strict=True) if a == b and a)
-                gaps = (f"{second.top1 - first.top1:+.1f}", f"{second.top5 - first.top5:+.1f}")
+                same = ", ".join(a for a, b in zip(one, other, strict=True) if a == b)
+                gaps = (f"{second.error - first.error:+.1f}", f"{second.top5 - first.top5:+.1f}")
                 lines.append((f"{before} → {after}", same, *gaps))
     return markdown(grids.markdown(("change", "with", "top-1, points", "top-5, points"), lines))
 
 
 def _choices_of(row):
     """Net, unit, augmentation and test crop, in words."""
-    return (f"ResNet-{row.network.depth}", row.network.order, row.augmentation, f"tested at {row.crops[1]}")
+    network = row.networks[""]
+    return f"ResNet-{network.depth}", network.order, row.protocol.augmentation, f"tested at {_test_crop(row)}"
 
 
-def reading(table, start=""):
-    """How the runs of a table differ from the paper's and what would settle the matter, a paragraph a tier.
+def reading(table):
+    """How the runs of a table differ from the paper's and what would settle the matter, a paragraph a tier."""
+    bases = {}
+    for row in paper.rows(table):
+        setting = tables.nearest(row) if row.claim else None
+        if setting and row.baseline not in bases.setdefault(setting, []):
+            bases[setting].append(row.baseline)
+    return markdown(*(_reading(table, found, *setting) for setting, found in bases.items()))
 
-    start: of the ids of the rows, for a part of a table.
-    """
-    claims = [row for row in paper.rows(table) if row.claim and row.id.startswith(start)]
-    nearest = dict.fromkeys(setting for row in claims if (setting := tables.nearest(row)))
-    return markdown(*(_reading(table, start, *setting) for setting in nearest)) if nearest else None
 
-
-def _reading(table, start, tier, reduction):
-    """How a tier's runs of a table differ from the paper's, from its recipe and its baseline's records, in words."""
+def _reading(table, bases, tier, reduction):
+    """How a tier's runs of a table differ from the paper's, from the baselines' recipes and records, in words."""
     if tier == "paper":
         return "In the paper tier the runs are the paper's own, and an interval is all that stands between the two."
-    base = next(row for row in paper.rows(table) if row.baseline is None and row.id.startswith(start))
-    ours, papers = protocols.recipe(base.recipe(), tier, reduction), base.recipe()
-    found = summarise(base, tier, reduction)
+    ends = " ".join(_baseline(row, tier, reduction) for row in paper.rows(table, bases))
+    return (
+        f"**How to read the {tables.tier_words(tier, reduction)}.** {ends} Such runs show which network is easier to "
+        "train at the start, which is the paper's own argument for both of its claims. They do not show what a network "
+        "gains by regularisation once it has fitted its images, nor whether one that trains slowly catches up. What is "
+        "*seen* here may not hold in the paper's setting, and what is *contradicted* here may hold there. Five runs of "
+        f"each row in the paper tier would settle it: `invoke reproduce --table {table} --tier paper --seeds 5`."
+    )
+
+
+def _baseline(row, tier, reduction):
+    """What a baseline takes and where it ends, in a tier and in the paper, in a sentence."""
+    ours, papers = protocols.recipe(row.recipe(), tier, reduction), row.recipe()
+    taken = [
+        f"{protocols.IMAGES[each.dataset]} with {', '.join(map(str, each.network.widths))} channels for "
+        f"{each.protocol.iterations:,} iterations"
+        for each in (ours, papers)
+    ]
+    found = summarise(row, tier, reduction)
     ended = statistics.median(record["curve"]["train_error"][-1] for record in found.records)
-    widths = [", ".join(map(str, each.network.widths)) for each in (ours, papers)]
     fitted = ", far from having fitted its training images" if ended > 5 else ""
     return (
-        f"**How to read the {tables.tier_words(tier, reduction)}.** Its runs take {protocols.IMAGES[ours.dataset]} and "
-        f"networks of {ours.network.depth} layers with {widths[0]} channels, for {ours.protocol.iterations:,} "
-        f"iterations. The paper's have {widths[1]} channels and {papers.protocol.iterations:,} iterations on "
-        f"{protocols.IMAGES[papers.dataset]}. The baseline ends at a test error of {found.median:.2f} % and a training "
-        f"error of {ended:.1f} %{fitted}; the paper's ends at a test error of {base.published} %. Such runs show which "
-        "network is easier to train at the start, which is the paper's own argument for both of its claims. They do "
-        "not show what a network gains by regularisation once it has fitted its images, nor whether one that trains "
-        "slowly catches up. What is *seen* here may not hold in the paper's setting, and what is *contradicted* here "
-        "may hold there. Five runs of each row in the paper tier would settle it: "
-        f"`invoke reproduce --table {table} --tier paper --seeds 5`."
+        f"The baseline (*{row.name()}*) trains on {taken[0]}, in the paper on {taken[1]}. It ends at a test error of "
+        f"{found.median:.2f} % and a training error of {ended:.1f} %{fitted}; the paper's ends at a test error of "
+        f"{row.published} %."
     )
 
 
@@ -427,7 +523,7 @@ def study(name):
     """A study's numbers, one table for each tier and reduction in which any of its rows has been run."""
     parts = []
     for tier, reduction in _settings_run(name):
-        parts += [f"**{tables.title(name, tier, reduction)}**", _of_study(name, tier, reduction)]
+        parts += [f"**{_heading(name, tier, reduction)}**", _of_study(name, tier, reduction)]
         parts.append(tables.note(name, tier))
     return markdown(*parts) if parts else markdown("Not run.")
 
@@ -441,34 +537,6 @@ def _of_study(name, tier, reduction):
     return grids.markdown(("setting", *header[naming:]), named)
 
 
-def convergence():
-    """Table 3's pairs at the end of training: both units' loss and test error, medians, in each tier that has both."""
-    lines = []
-    for ours in (row for row in paper.rows(3) if row.baseline):
-        pair = (*paper.rows(3, [ours.baseline]), ours)
-        for tier, reduction in figures.settings(pair):
-            found = [summarise(row, tier, reduction) for row in pair]
-            losses, errors = ([_median_of(what, each) for each in found] for what in (FINAL_LOSS, ERROR))
-            numbers = (*(f"{loss:.3f}" for loss in losses), *(f"{error:.2f}" for error in errors))
-            higher = verdict(Comparison(3, ours.id, "above", ours.baseline, FINAL_LOSS), tier, reduction)
-            lower = verdict(claimed(ours), tier, reduction)
-            name = f"{ours.case.removesuffix(', full pre-activation')}, {tables.tier_words(tier, reduction)}"
-            lines.append((name, *numbers, higher, lower))
-    header = (
-        *("pair", "loss, original", "loss, pre-activation", "error, %, original", "error, %, pre-activation"),
-        *("higher loss", "lower error"),
-    )
-    return (
-        markdown(grids.markdown(header, lines))
-        if lines
-        else markdown("Not run: no pair has both of its runs in one tier.")
-    )
-
-
-def _median_of(quantity, summary):
-    return statistics.median(map(quantity.of, summary.records))
-
-
 def search(name):
     """The curve of a search: the error of each fold by row, and their median, of the tier nearest to the paper's."""
     from . import plots
@@ -478,7 +546,12 @@ def search(name):
         return markdown("Not run.")
     tier, reduction = settings[-1]
     found = [summarise(row, tier, reduction) for row in paper.rows(name)]
-    return plots.search(found, tables.title(name, tier, reduction))
+    return plots.search(found, _heading(name, tier, reduction))
+
+
+def _heading(name, tier, reduction):
+    """A study's title without its name, which is for commands."""
+    return tables.title(name, tier, reduction).removeprefix(f"{paper.label(name)}. ")
 
 
 def _settings_run(name):

@@ -113,6 +113,7 @@ CLAIMS = (
         "[Table 1](table-1.md)",
         _all(1, "above", ("conv-1x1", "original")),
     ),
+    Claim("dropout", "3.1", "Dropout on the shortcut fails.", "[Table 1](table-1.md)", _fails("dropout")),
     Claim(
         "optimisation",
         "3.2",
@@ -121,7 +122,6 @@ CLAIMS = (
         "[Table 1](table-1.md)",
         _all(1, "above", ("shortcut-gating-0", "original"), ("conv-1x1", "original"), quantity=FINAL_LOSS),
     ),
-    Claim("dropout", "3.1", "Dropout on the shortcut fails.", "[Table 1](table-1.md)", _fails("dropout")),
     Claim(
         "bn-after",
         "4.1",
@@ -143,7 +143,7 @@ CLAIMS = (
         "grows",
         "4.1",
         "With ReLU before the addition, the signal can only grow from unit to unit.",
-        "[Analysis](analysis.md)",
+        "[Inside the networks](inside.md)",
         check=checks.only_grows,
     ),
     Claim(
@@ -189,7 +189,7 @@ CLAIMS = (
         "truncation",
         "4.2",
         "After some training, the ReLU after the addition truncates less at 164 layers than at 1001.",
-        "[Table 3](table-3.md)",
+        "[Inside the networks](inside.md)",
         _all(3, "below", ("cifar10-164-original", "cifar10-1001-original"), quantity=TRUNCATED),
         of_depth=True,
     ),

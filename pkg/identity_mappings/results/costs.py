@@ -27,51 +27,36 @@ ON_IMAGENET = Published("ResNet-200 on ImageNet", 3 * 7 * 24.0, 8, "about 3 week
 PUBLISHED = (ON_CIFAR, ON_IMAGENET)
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """ImageNet's as the appendix gives it: `batch` images on `gpus` GPUs, `drops` in epochs.
-
-    images: of ILSVRC 2012's training set. epochs: the paper names only the drops; the Torch code that it points to ends
-    at 90.
-    """
-
-    images: int = 1_281_167
-    epochs: int = 90
-    drops: tuple = (30, 60)
-    batch: int = 256
-    gpus: int = 8
-
-    @property
-    def iterations(self):
-        return self.images * self.epochs // self.batch
-
-    def flops(self, spec):
-        """Operations of a whole training of the net."""
-        return count(spec, (224, 224)).training_flops * self.images * self.epochs
+PAPERS_GPUS = 8  # "256 on 8 GPUs (32 each)"
 
 
-IMAGENET = Schedule()
+def training_flops(row):
+    """Operations of a whole training of a row of Table 5, as the paper's protocol has it."""
+    protocol = row.protocol
+    images = protocol.iterations * protocol.batch
+    return count(row.networks[""], (protocol.crop, protocol.crop)).training_flops * images
 
 
-def imagenet(schedule=IMAGENET):
+def imagenet():
     """What each of section 5's nets takes to train and to test, counted from the nets, as a Markdown table."""
-    specs = {row.network.depth: row.network for row in (*paper.SECTION_5, *paper.TABLE_5) if row.network}
+    rows = {row.networks[""].depth: row for row in paper.rows(5)}
     lines = []
-    for depth, spec in specs.items():  # an order of activation costs what another does
+    for depth, row in sorted(rows.items()):  # an order of activation costs what another does
+        spec = row.networks[""]
         small, large = (count(spec, (side, side)) for side in (224, 320))
-        memory = activation_bytes(spec, (224, 224), schedule.batch // schedule.gpus, "fp32")
+        memory = activation_bytes(spec, (224, 224), row.protocol.batch // PAPERS_GPUS, "fp32")
         counted = (f"{parameters(spec) / 1e6:.1f} M", f"{small.macs / 1e9:.1f} G", f"{large.macs / 1e9:.1f} G")
         lines.append(
-            (f"ResNet-{depth}", *counted, f"{schedule.flops(spec) / 1e18:.1f} EFLOP", f"{memory / 2**30:.1f} GiB")
+            (f"ResNet-{depth}", *counted, f"{training_flops(row) / 1e18:.1f} EFLOP", f"{memory / 2**30:.1f} GiB")
         )
     columns = ("parameters", "multiply-adds at 224x224", "at 320x320", "a training", "memory, each GPU")
     return grids.markdown(("network", *columns), lines, right=len(columns))
 
 
-def papers_rate(schedule=IMAGENET):
+def papers_rate():
     """FLOP/s of each GPU that the paper's three weeks for ResNet-200 come to, on average."""
-    (spec,) = {row.network for row in paper.TABLE_5 if row.remark and row.network}
-    return schedule.flops(spec) / (ON_IMAGENET.hours * 3600 * ON_IMAGENET.gpus)
+    (row,) = paper.rows(5, ["200-pre-activation-320"])
+    return training_flops(row) / (ON_IMAGENET.hours * 3600 * ON_IMAGENET.gpus)
 
 
 @dataclass(frozen=True)
@@ -145,8 +130,7 @@ def estimate(run, device, precision, known):
     )
     for source, found in zip(SOURCES, like, strict=True):
         if found:
-            work, protocol = run.counts.macs, run.recipe.protocol
-            return statistics.median(cost.rate for cost in found) * work * protocol.iterations * protocol.batch, source
+            return statistics.median(cost.rate for cost in found) * run.multiply_adds, source
     return None, None
 
 
@@ -163,7 +147,7 @@ def left(planned, device, precision, results=None, timed=None):
     if not found:
         if timed is None:
             return f"{said}; how long they take is not known: no finished run here is of {device} in {precision}"
-        known = [_of_iterations(todo[0], device, precision, timed(todo[0]))]
+        known = [of_iterations(todo[0], device, precision, timed(todo[0]))]
         now = f"{len(todo)} by a few iterations of {todo[0].row.id} timed just now, evaluations left out"
         found = {now: [seconds for each in _estimates(todo, device, precision, known).values() for seconds in each]}
     total = sum(sum(seconds) for seconds in found.values())
@@ -181,7 +165,13 @@ def _estimates(todo, device, precision, known):
     return {name: seconds for name, seconds in found.items() if seconds}
 
 
-def _of_iterations(run, device, precision, each):
+def seconds(runs, device, precision, known):
+    """Device seconds that the runs take in all, each by `estimate`; None where nothing known is of the device."""
+    found = _estimates(runs, device, precision, known)
+    return sum(map(sum, found.values())) if found else None
+
+
+def of_iterations(run, device, precision, each):
     """The Cost of a run whose iterations take so many device seconds each."""
     about, protocol = (run.row, run.tier, run.reduction, device, precision, 0), run.recipe.protocol
     return Cost(*about, each * protocol.iterations, protocol.iterations, run.counts.macs, protocol.batch)
@@ -213,7 +203,7 @@ def markdown(results=None):
         lines = []
         for cost in made:
             cut = f", {cost.reduction}" if cost.reduction.name else ""
-            about = (f"Table {cost.row.table}, `{cost.row.id}`{cut}", cost.n, f"{cost.device}, {cost.precision}")
+            about = (f"Table {cost.row.table}, {cost.row.name()}{cut}", cost.n, f"{cost.device}, {cost.precision}")
             lines.append((*about, duration(cost.seconds), f"{cost.each:.3f}", f"{cost.multiply_adds / 1e6:,.1f}"))
         header = ("row", "n", "device", "a run", "an iteration, seconds", "multiply-adds an image, millions")
         parts.append(grids.markdown(header, lines, right=3))

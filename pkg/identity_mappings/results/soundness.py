@@ -74,9 +74,17 @@ def _fault(record):
     if record["test_error"] != record["curve"]["test_error"][-1]:
         return "its test_error is not the last of its curve"
     ended = record["status"] == "finished"
+    if ended and (missing := [name for name in _tests(record["recipe"]) if name not in record.get("crops", {})]):
+        return f"it has no test error at the crop {missing[0]}"
     if ended != (record["test_error"] is not None) or ended != (record["diverged_at"] is None):
         return f"it is {record['status']}, which its test_error and diverged_at contradict"
     return None
+
+
+def _tests(recipe):
+    """The names of a recipe's tests, where it has several: ImageNet's."""
+    protocol = recipe.get("protocol", {})
+    return [name for name, *_ in protocol.get("tests", ())] if isinstance(protocol, dict) else []
 
 
 def _text(value):
@@ -157,8 +165,17 @@ FIELDS = {
     "recipe": lambda value: isinstance(value, dict),
 }
 
-# of watched runs, and of runs whose curve counts on some of the test images
+
+def _crop(value):
+    """Whether that is what a test at one crop gave; no top-5 error below six classes."""
+    if not isinstance(value, dict) or not _or_none(_percent)(value.get("top5")):
+        return False
+    return _percent(value.get("top1")) and _whole(value.get("side")) and _whole(value.get("crop"))
+
+
+# of watched runs, of runs whose curve counts on some of the test images, and of those on pictures in files
 OPTIONAL = {
+    "crops": lambda value: isinstance(value, dict) and all(map(_crop, value.values())),
     "images": _whole,
     "units": _moments,
     "curve_test_images": _whole,

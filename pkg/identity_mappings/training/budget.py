@@ -69,11 +69,11 @@ class Pace:
         A run that has not been seen to train is taken to do as many operations a second as those that have.
         """
         each = {run: self._seconds_each(run) for run in runs}
-        rates = [each[run] / _operations(run) for run in runs if each[run]]
+        rates = [each[run] / _of_an_iteration(run) for run in runs if each[run]]
         if not rates:
             return None
         rate = statistics.median(rates)
-        return sum(self._iterations_left(run) * (each[run] or rate * _operations(run)) for run in runs)
+        return sum(self._iterations_left(run) * (each[run] or rate * _of_an_iteration(run)) for run in runs)
 
     def _seconds_each(self, run):
         first, last = self.first.get(run.name), self.last.get(run.name)
@@ -85,6 +85,6 @@ class Pace:
         return run.recipe.protocol.iterations - done
 
 
-def _operations(run):
-    """Of one iteration."""
-    return run.counts.training_flops * run.recipe.protocol.batch
+def _of_an_iteration(run):
+    """Multiply-adds."""
+    return run.multiply_adds / run.recipe.protocol.iterations

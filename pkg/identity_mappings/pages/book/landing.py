@@ -1,24 +1,28 @@
-"""The landing page: the pair of units, the result in a sentence, a chart of our own, how far the paper was run."""
+"""The landing page: the result in a sentence, the pair of units, charts of our own, how far the paper was run."""
 
 import base64
 import io
+import statistics
 from pathlib import Path
 
 from ... import grids
 from ...experiments import paper
-from ...experiments.protocols import TIERS
+from ...experiments.protocols import IMAGES, TIERS
+from ...experiments.runs import Run
 from ...results import records
 from ...results import tables as results_tables
 from ...results.statistics import difference, summaries, summarise
-from .. import diagrams, notebooks, pictures, plots
+from .. import diagrams, inside, notebooks, pictures, plots
 from ..show import markdown
 from . import evidence, tables
 
 PAPERS_BIAS = -6  # of the exclusive gate, section 3.1
-FALLBACK = (
-    "**The paper's claim: leave the way from unit to unit alone, and a thousand layers train.** Here its equations are "
-    "checked in numbers, its units are drawn by the code that builds them, and its tables are trained again."
+CLAIM = "**The paper's claim: leave the way from unit to unit alone, and a thousand layers train.**"
+PROMISE = (
+    "Here its equations are checked in numbers, its units are drawn by the code that builds them, and its tables are "
+    "trained again."
 )
+GUESS = 85.0  # percent: what does not lie far below the error of a guess among ten classes
 HALF = 50.0  # percent: between a net that has learned and one that guesses
 SEARCHED = {"smoke": "On scikit-learn's digits", "pocket": "On CIFAR-10 at 16x16 pixels"}
 SEARCHED |= dict.fromkeys(("quick", "paper"), "On CIFAR-10")
@@ -36,9 +40,29 @@ def pair():
 
 
 def result():
-    """The result in one sentence or two, from the best evidence that there is of Table 2's pair and of Table 1."""
+    """The result in a sentence or two: Table 2's pair and Table 1, where several runs decide, and 1001 layers."""
     said = [sentence for sentence in (_of_the_pair(), _of_the_shortcuts()) if sentence]
-    return markdown(" ".join(said) or FALLBACK)
+    return markdown(" ".join([*(said or [CLAIM]), of_the_depth() or PROMISE]))
+
+
+def of_the_depth(results=None):
+    """What ResNet-1001 ends at with either unit, in a sentence, from the tier where it was watched; "" where nowhere.
+
+    It tells what was seen, and of single runs that they decide nothing; a verdict is for the tables.
+    """
+    found = {words: inside.seen("ResNet-1001", unit, results) for unit, words in inside.UNITS.items()}
+    if not all(each is not None and each.n for each in found.values()):
+        return ""
+    ends = {words: statistics.median(record["test_error"] for record in each.records) for words, each in found.items()}
+    n = min(each.n for each in found.values())
+    tier, _ = inside.settings(results)[0]
+    runs = "one run of each, which decides nothing" if n == 1 else f"the median of {n} runs of each"
+    images = IMAGES[next(iter(found.values())).records[0]["recipe"]["dataset"]]
+    return (
+        f"On {images}, 1001 layers of original units end at a test error of {ends['original']:.1f} %"
+        f"{', which is a guess,' * (ends['original'] > GUESS)} and 1001 layers of the proposed ones at "
+        f"{ends['full pre-activation']:.1f} % ([{inside.words(results)}](inside.md), {runs})."
+    )
 
 
 def _of_the_pair():
@@ -114,6 +138,51 @@ def reading_of_the_search():
             ": these folds cannot tell the two apart." if close or gap is None else "."
         )
     return markdown(said)
+
+
+SCALED = {  # of the picture of gradients: (the row of Table 1, how it is called there)
+    "identity": "original",
+    "0.5 on the shortcut": "scaling-0.5-1",
+    "none: a plain net": "plain",
+}
+
+
+def gradients():
+    """A Picture: the gradient on its way back through the 54 units of ResNet-110, before any training."""
+    rows = {label: paper.rows(1, [id])[0] for label, id in SCALED.items()}
+    found = {label: _gradients_of(row) for label, row in rows.items()}
+    times = {label: norms[0] / norms[-1] for label, norms in found.items()}
+    return pictures.lines(
+        found,
+        "unit",
+        alt=f"""The norm of the loss's gradient at each of the 54 units of ResNet-110 before training, on a logarithmic
+        axis. From the last unit to the first it grows by {_listed(times)}.""",
+        caption=f"""How far apart the gradients of the first and the last of 54 units lie before training. On its way
+        back, from right to left, the gradient grows by {_listed(times)}. A factor on the shortcut counts once per unit,
+        what went through the branches takes over, and no one learning rate suits both ends; see
+        <a href="inside.html">Inside the networks</a>.""",
+        name="gradients-of-54-units",
+        xlabel="unit l",
+        ylabel="norm of dE/dx",
+        log=True,
+        colours={label: plots.colour_of(row) for label, row in rows.items()},
+        height=2.9,
+    )
+
+
+def _gradients_of(row):
+    """The norms of dE/dx_l of a row's net in the smoke tier, before its first step, on the first training images."""
+    from ...analysis.measurements import measure
+    from ...training.state import State
+
+    state = State(Run(row, next(iter(row.networks)), "smoke", 0).recipe, 0, "cpu", "fp32")
+    state.network.train()
+    return [unit.gradient for unit in measure(state.network, *state.batches.images.plain(0, 64))]
+
+
+def _listed(times):
+    said = [f"a factor of {factor:,.0f} ({label})" for label, factor in times.items()]
+    return f"{', '.join(said[:-1])} and {said[-1]}"
 
 
 def protocol():

@@ -5,14 +5,13 @@ is executed, so that a page costs no kernel, and one whose text is as it was is 
 """
 
 import hashlib
-import os
 from pathlib import Path
 
 from ... import grids
 from ...experiments import paper
 from ...experiments.runs import Run, place, results_dir
-from .. import figures, notebooks, pictures, plots, show
-from . import evidence, published, tables
+from .. import figures, notebooks, pictures, plots, published, show
+from . import evidence, tables
 
 BOOK = notebooks.ROOT / "book"
 FOLDER = BOOK / "rows"
@@ -128,7 +127,6 @@ def _runs(each, folder, records):
     for summary in each.summaries:
         for record in summary.records:
             run = Run(*place(each.row, summary.variant), each.tier, record["seed"], each.reduction)
-            path = Path(os.path.relpath(run.record_path(records), folder)).as_posix()
             ended = record["status"] if record["diverged_at"] is None else f"diverged at {record['diverged_at']:,}"
             error = "none" if record["test_error"] is None else f"{record['test_error']:.2f}"
             lines.append(
@@ -140,7 +138,7 @@ def _runs(each, folder, records):
                     f"{record['device_seconds']:,.0f} of {record['wall_seconds']:,.0f}",
                     published.commit_link(record["commit"]),
                     f"torch {record['versions']['torch']}",
-                    f"{{download}}`JSON <{path}>`",
+                    published.download(run, records, folder),
                 )
             )
     header = ("seed", "test error, %", "device, precision", "busy of all seconds", "commit", "versions", "record")

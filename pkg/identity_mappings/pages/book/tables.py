@@ -5,12 +5,19 @@ paper's words; their ids are in addresses and commands only.
 """
 
 import re
+import statistics
+import textwrap
 
 from ... import grids
-from ...experiments import paper
+from ...experiments import paper, runs
 from ...experiments.protocols import IMAGES
 from ...nets.counts import parameters
-from .. import pictures
+from ...results import tables as results_tables
+from ...results import verdicts
+from ...results.quantities import ERROR, FINAL_LOSS
+from ...results.statistics import summarise
+from .. import figures, pictures
+from ..published import download
 from ..show import markdown, verdict_words
 from . import evidence
 
@@ -138,6 +145,49 @@ def _table(caption, header, lines, fence=":::"):
     return f"{fence}{{table}} {caption}\n:class: results\n\n{grids.markdown(header, lines)}\n{fence}"
 
 
+def convergence(results=None):
+    """Table 3's pairs at the end of training: both units' loss and test error, medians, in each tier that has both."""
+    lines = []
+    for ours in (row for row in paper.rows(3) if row.baseline):
+        pair = (*paper.rows(3, [ours.baseline]), ours)
+        for tier, cut in figures.settings(pair, results):
+            found = [summarise(row, tier, cut, results) for row in pair]
+            above = verdicts.Comparison(3, ours.id, "above", ours.baseline, FINAL_LOSS)
+            higher, lower = (verdicts.verdict(each, tier, cut, results) for each in (above, verdicts.claimed(ours)))
+            name = f"{ours.case.removesuffix(', full pre-activation')}, {results_tables.tier_words(tier, cut)}"
+            lines.append((name, _both(FINAL_LOSS, found, ".3f"), higher, _both(ERROR, found, ".2f"), lower))
+    if not lines:
+        return markdown("Not run: no pair has both of its runs in one tier.")
+    said = "Original → pre-activation at the last iteration, medians over the runs. Each number leads to its runs."
+    header = ("pair", "training loss", "is it higher?", "test error, %", "is it lower?")
+    return markdown(_table(said, header, lines))
+
+
+def _both(quantity, found, form):
+    """The medians of a pair's Summaries, each a link to its row's page."""
+    medians = [statistics.median(map(quantity.of, summary.records)) for summary in found]
+    shown = zip(medians, found, strict=True)
+    return " → ".join(f"[{median:{form}}]({address(summary.row)})" for median, summary in shown)
+
+
+# --- the records of a study, which has no pages of rows
+
+
+def study_records(name, results=None):
+    """The runs of a study, folded: a line a setting and tier, each seed a record to download."""
+    lines = []
+    for row in (row for row in paper.rows(name) if runs.place(row, "")[0] == row):
+        for each in evidence.of_row(row, results):
+            (summary,) = each.summaries
+            made = [runs.Run(row, "", each.tier, record["seed"], each.reduction) for record in summary.records]
+            links = " ".join(f"{run.seed}: {download(run, results)}" for run in made)
+            lines.append((row.name(), each.scale, links))
+    if not lines:
+        return markdown("No run of its own has been recorded.")
+    inner = _table("Every run of the settings above, by its seed.", ("setting", "tier", "records"), lines)
+    return markdown(f"::::{{dropdown}} The records behind these numbers\n{inner}\n::::")
+
+
 # --- the chart of a page
 
 WORDS = {  # of a verdict: (colour, filled)
@@ -174,7 +224,7 @@ def forest(number, results=None):
     found = points(number, results)
     if not found:
         return markdown(f"No row of Table {number} has been run together with its baseline yet: there is no chart.")
-    drawing = pictures.figure(6.8, 0.9 + 0.34 * len(found) + 0.5)
+    drawing = pictures.figure(pictures.WIDTH, 0.9 + 0.38 * len(found) + 0.5)
     axis = drawing.add_subplot()
     axis.axvline(0, color=pictures.INK, linewidth=0.9)
     reach = max(abs(bound) for *_, mean, half in found for bound in (mean - (half or 0), mean + (half or 0)))
@@ -190,8 +240,9 @@ def forest(number, results=None):
         else:
             reach = max(reach, abs(theirs))
             axis.plot(theirs, height, "D", color=pictures.INK, markersize=5, markerfacecolor="none")
-    axis.set_yticks(range(len(found)), [_label(row, summary) for row, _, summary, *_ in found])
-    axis.set(ylim=(len(found) - 0.4, -0.6), xlabel="points of test error more than the baseline: left is better")
+    labels = [textwrap.fill(_label(row, summary), 24) for row, _, summary, *_ in found]
+    axis.set_yticks(range(len(found)), labels, size=9)
+    axis.set(ylim=(len(found) - 0.4, -0.6), xlabel="points of test error above the baseline: left is better")
     axis.set_xscale("symlog", linthresh=1, linscale=0.6)
     ticks = [tick for tick in (1, 3, 10, 30, 90) if tick <= 1.3 * reach]
     left = max((-bound for *_, m, h in found for bound in (m - (h or 0),)), default=0)
@@ -207,7 +258,7 @@ def forest(number, results=None):
     if any(papers_difference(row) is not None for row, *_ in found):
         mark = {"marker": "D", "markerfacecolor": "none", "linestyle": ""}
         handles.append(Line2D([], [], color=pictures.INK, label="the paper", **mark))
-    drawing.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    pictures.legend(drawing, handles)
     return pictures.Picture(drawing, _in_words(found), _numbers(found), f"table-{number}-differences", _caption(found))
 
 
@@ -278,13 +329,35 @@ def seen(number, *ids, results=None):
             lines.append(f"- {row.name()}: the paper has {published(row)}; not run here.")
             continue
         line = ran.lines()[-1]
-        words = verdict_words(row, line)
-        word = next((word for word in MEANS if f": {word}" in words), "")
+        words, word = verdict_words(row, line), _word(row, line)
+        unit = "" if len(row.networks) > 1 else " %"  # of several recipes the line sums up which of them fail
         lines.append(
-            f"- {row.name()}: the paper has {published(row)}; here [{line.error} %]({address(row)}), n = {line.n}, "
-            f"{ran.scale}" + (f"; {words}." if words else ".") + (f" {MEANS[word]}" if word else "")
+            f"- {row.name()}: the paper has {published(row)}; here [{line.error}{unit}]({address(row)}), n = {line.n}, "
+            f"{ran.scale}" + (f"; {words}." if words else ".") + (f" {MEANS[word]}" if word in MEANS else "")
         )
     return markdown("\n".join(lines))
+
+
+def _word(row, line):
+    """What a table's Line says of the row's ordering, in one word."""
+    return next((word for word in WORDS if f": {word}" in verdict_words(row, line)), NOT_RUN)
+
+
+def orderings(number, results=None):
+    """Every ordering that the paper states in a table, by what the runs here say of it, in one paragraph."""
+    said = {word: [] for word in WORDS}
+    for row in (row for row in paper.rows(number) if row.claim):
+        ran = evidence.best(row, results)
+        line = ran.lines()[-1] if ran else None
+        runs_of = f" (n = {line.n})" if line else ""
+        said[_word(row, line) if line else NOT_RUN].append(f"{row.name()}: {row.claim}{runs_of}")
+    always = ("seen", "contradicted")
+    told = [
+        f"*{word.capitalize()}*: {'; '.join(names) or 'none'}."
+        for word, names in said.items()
+        if names or word in always
+    ]
+    return markdown(f"**The paper's orderings, and what the runs here say of them.** {' '.join(told)}")
 
 
 def published(row):

@@ -9,9 +9,10 @@ import re
 import shutil
 import subprocess
 from functools import lru_cache
+from pathlib import Path
 from urllib.parse import urlparse
 
-from ..notebooks import ROOT
+from .notebooks import ROOT
 
 BRANCH = "notebooks"  # to which the publishing workflow writes the notebooks that Colab opens
 
@@ -57,6 +58,12 @@ def commit_link(revision, address=None):
     address = repository() if address is None else address
     shown = f"[{digits[:10]}]({address}/commit/{digits})" if address else digits[:10]
     return f"{shown} {plus}{changes}".strip()
+
+
+def download(run, results=None, folder=None):
+    """A run's record as Markdown: a link to download it, from the page that lies in `folder`, by default the book's."""
+    path = os.path.relpath(run.record_path(results), folder or ROOT / "book")
+    return f"{{download}}`JSON <{Path(path).as_posix()}>`"
 
 
 def colab(name, address=None):
