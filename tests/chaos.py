@@ -15,10 +15,12 @@ untold  a traceback where one line was due, a status that says nothing, or a fil
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import platform
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -38,6 +40,7 @@ from identity_mappings.training import loop, train  # noqa: E402
 
 CUT = ("--tier", "smoke", "--depth", "8", "--iterations", "200", "--device", "cpu")
 TRAIN = ("train", "--table", "1", "--row", "original", "--row", "dropout", *CUT)
+LONGEST = 600  # seconds for a small table after which a process that trains it is stuck, however busy the machine
 PATIENCE = 15  # times what the undisturbed command takes, after which one is stuck
 FAULTS = ("lost", "wrong", "stuck", "untold")
 
@@ -363,16 +366,16 @@ def kill_often(times, counts):
         for id in ("110-original", "110-relu-before-addition", "110-full-pre-activation")
     ]
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        began = time.monotonic()
         process, _ = _train_in_turn(runs, Path(folder) / "undisturbed")
         process.join()
-        seconds, expected = time.monotonic() - began, numbers(Path(folder) / "undisturbed")
-        print(f"undisturbed: {len(expected)} runs in {seconds:.0f} s", flush=True)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        busy, expected = used.ru_utime + used.ru_stime, numbers(Path(folder) / "undisturbed")
+        print(f"undisturbed: {len(expected)} runs in {busy:.1f} s of a core", flush=True)
         table = 0
         while counted["trials"] < times:
             results = Path(folder) / str(table)
             table += 1
-            kills = _kill_until_complete(runs, results, seconds, times - counted["trials"])
+            kills = _kill_until_complete(runs, results, busy, times - counted["trials"])
             found = numbers(results)
             faults = {
                 "lost": found.keys() != expected.keys() or kills["lost"],
@@ -386,27 +389,41 @@ def kill_often(times, counts):
             print(f"table {table}, {kills['kills']} kills: {', '.join(faults) or 'as undisturbed'}", flush=True)
 
 
-def _kill_until_complete(runs, results, seconds, times):
-    """Train the runs through so many kills at most; a Counter of kills, of records that went, and of tables stuck."""
+def _kill_until_complete(runs, results, busy, times):
+    """Train the runs through so many kills at most; a Counter of kills, of records that went, and of tables stuck.
+
+    busy: seconds of a core that the table takes undisturbed; each kill comes within the first half of them.
+    """
     counted = Counter()
     while True:
         process, training = _train_in_turn(runs, results)
-        if counted["kills"] < times:
-            until = time.monotonic() + PATIENCE * seconds
-            while not training.is_set() and process.is_alive() and time.monotonic() < until:
-                time.sleep(0.01)
-            process.join(random.uniform(0, seconds / 4))
-        else:
-            process.join(PATIENCE * seconds)
+        to_kill = counted["kills"] < times
+        came = _trained_for(random.uniform(0, busy / 2) if to_kill else math.inf, process, training)
         if process.exitcode is not None:
             return counted
         kept = set(results.rglob("seed-*.json"))
         process.kill()
         process.join()
-        if counted["kills"] == times:
+        if not came:
             return counted + Counter(stuck=1)
         counted["kills"] += 1
         counted["lost"] += any(not path.exists() for path in kept)
+
+
+def _trained_for(seconds, process, training):
+    """Wait until a process has trained for so many seconds of a core, or has ended; False where neither comes."""
+    until, began = time.monotonic() + LONGEST, None
+    while time.monotonic() < until:
+        process.join(0.01)
+        if process.exitcode is not None:
+            return True
+        if training.is_set():
+            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            now = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            began = now if began is None else began
+            if now - began >= seconds:
+                return True
+    return False
 
 
 def _train_in_turn(runs, results):
