@@ -30,6 +30,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -330,7 +331,10 @@ def trial_of(disturb, site, seconds, expected):
 
 
 def disturb_commands(minutes, counts):
-    """Add a Counter of trials and faults to the counts for each kind of disturbance; each in turn, for so long."""
+    """Add a Counter of trials and faults to the counts for each kind of disturbance; each in turn, for so long.
+
+    As of all that follow: a generator, which gives its turn after each trial.
+    """
     counts |= {disturb.__name__.replace("_", " "): Counter() for disturb in DISTURBANCES}
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         site = Path(folder)
@@ -350,6 +354,7 @@ def disturb_commands(minutes, counts):
                 continue
             counts[name].update(["trials", *faults])
             print(f"{name}: {', '.join(sorted(faults)) or 'as undisturbed'}", flush=True)
+            yield
 
 
 def kill_often(times, counts):
@@ -387,6 +392,7 @@ def kill_often(times, counts):
             counted["trials"] += kills["kills"]
             counted.update(faults)
             print(f"table {table}, {kills['kills']} kills: {', '.join(faults) or 'as undisturbed'}", flush=True)
+            yield
 
 
 def _kill_until_complete(runs, results, busy, times):
@@ -477,6 +483,7 @@ def lose_nodes(times, counts):
             counted.update(["trials", *faults])
             told = f"{len(lost)} nodes lost, {len(begun_again)} runs begun again"
             print(f"lose a Ray node: {', '.join(sorted(faults)) or 'as undisturbed'}; {told}", flush=True)
+            yield
     started.shutdown()
 
 
@@ -491,24 +498,29 @@ def main():
     random.seed(given.seed)
     counts, began = {}, time.monotonic()
     about = {"commit": records.commit(), "machine": platform.machine(), "python": platform.python_version()}
-    try:
-        if given.minutes:
-            disturb_commands(given.minutes, counts)
-        if given.kills:
-            kill_often(given.kills, counts)
-        if given.nodes:
-            lose_nodes(given.nodes, counts)
-    except KeyboardInterrupt:
-        print("ended before its time", flush=True)
-    about |= {"written": datetime.now(UTC).isoformat(timespec="seconds")}
-    about |= {"minutes": round((time.monotonic() - began) / 60)}
-    found = {name: {key: counted[key] for key in ("trials", *FAULTS)} for name, counted in counts.items()}
-    if given.json:
-        path = Path(given.json)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(about | {"counts": found}, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
-    return int(any(counted[fault] for counted in found.values() for fault in FAULTS))
+    with suppress(KeyboardInterrupt):
+        for _ in chain(
+            disturb_commands(given.minutes, counts) if given.minutes else (),
+            kill_often(given.kills, counts) if given.kills else (),
+            lose_nodes(given.nodes, counts) if given.nodes else (),
+        ):
+            if given.json:
+                write(given.json, about, counts, time.monotonic() - began)
+    print(json.dumps(plain(counts), indent=1))
+    return int(any(counted[fault] for counted in counts.values() for fault in FAULTS))
+
+
+def write(path, about, counts, seconds):
+    """Write the counts as they are now: what has been tried is kept whatever comes."""
+    now = {"written": datetime.now(UTC).isoformat(timespec="seconds"), "minutes": round(seconds / 60)}
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(about | now | {"counts": plain(counts)}, indent=1) + "\n")
+
+
+def plain(counts):
+    """The counts as JSON has them."""
+    return {name: {key: counted[key] for key in ("trials", *FAULTS)} for name, counted in counts.items()}
 
 
 if __name__ == "__main__":
