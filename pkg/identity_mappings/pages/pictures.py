@@ -10,6 +10,7 @@ import html
 import io
 import math
 import re
+import textwrap
 from collections import Counter
 
 INK = "#000000"  # what is drawn in it takes the colour of the page's text
@@ -142,6 +143,11 @@ def legend(drawing, handles):
     wide = LETTER * longest + 0.55  # inches: the line, the words, what is between
     columns = max(1, min(3, len(labels), int(drawing.get_figwidth() / wide)))
     drawing.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def wrapped(words, width):
+    """Words in lines of about so many characters; a formula, between dollars, is not broken."""
+    return textwrap.fill(re.sub(r"\$[^$]*\$", lambda formula: formula[0].replace(" ", ""), words), width)
 
 
 def gaps(values):
