@@ -20,7 +20,8 @@ from identity_mappings.__main__ import main, parser  # noqa: E402
 from identity_mappings.data import cifar  # noqa: E402
 from identity_mappings.errors import UsageError  # noqa: E402
 from identity_mappings.machines import bench  # noqa: E402
-from identity_mappings.pages import notebooks, site  # noqa: E402
+from identity_mappings.pages import notebooks  # noqa: E402
+from identity_mappings.pages.book import site  # noqa: E402
 
 LINES = 12  # of standard error; argparse repeats a command's usage
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from identity_mappings.pages.book import landing, published
+from identity_mappings.pages import published
+from identity_mappings.pages.book import landing
 
 ROOT = Path(__file__).resolve().parents[2]
 CARD = "_static/card.png"

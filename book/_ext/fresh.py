@@ -24,7 +24,7 @@ BOOK = ROOT / "book"
 LIBRARY = ((ROOT / "pkg", "**/*.py"), (BOOK, "*.py"), (BOOK, "*.csv"))
 # ... and show these: records, benches and the like beside the pages. What begins with an underscore in the book's
 # folder is made by builds, or for writing pages.
-RECORDS = ((RESULTS, "**/*.json"), (BOOK, "[!_]*/**/*.json"))
+RECORDS = ((RESULTS, "**/*.json"), (BOOK, "*.json"), (BOOK, "[!_]*/**/*.json"))
 # Pages that read something else; tests/book/test_fresh.py holds them to reading no record.
 READS = dict.fromkeys(
     ("analysis", "units", "argument", "since", "glossary", "run", "commands", "traps", "trainer-log"), ()

@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 import nbformat
 
 from identity_mappings.experiments import paper
-from identity_mappings.pages import notebooks
-from identity_mappings.pages.book import evidence, published
+from identity_mappings.pages import notebooks, published
+from identity_mappings.pages.book import evidence
 
 
 def setup(app):

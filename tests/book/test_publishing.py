@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import pytest
 
 from identity_mappings.errors import UsageError
-from identity_mappings.pages import site
+from identity_mappings.pages.book import site
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))

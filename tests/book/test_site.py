@@ -9,8 +9,8 @@ import pytest
 from bs4 import BeautifulSoup
 
 from identity_mappings.experiments import paper
-from identity_mappings.pages.book import published
-from identity_mappings.pages.site import chromium
+from identity_mappings.pages import published
+from identity_mappings.pages.book.site import chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "book" / "_build" / "html"

@@ -1,6 +1,7 @@
 """What Inductor generates for CUDA, on a machine without a GPU: kernels counted, read and compiled to cubins.
 
 python tests/iteration/cuda_codegen.py h200 bf16 '{"depth": 4, "widths": [16]}'
+python tests/iteration/cuda_codegen.py count book/kernels/resnet-110.json h200 bf16 110    kernels of a whole iteration
 
 An iteration of each net is taken on the CPU with its regions compiled by a back end that moves each graph to a
 described device, keeps the code that Inductor writes for it, and runs the graph itself where it is. It prints one
@@ -8,6 +9,8 @@ JSON line for each graph that the net runs, `backward` or forward: the net and t
 runs in an iteration, its calls of Triton kernels and of convolutions, for each of its kernels the size of the cubin
 that Triton's compiler and ptxas make of it, and how many block sizes a timing on the device may choose from for a
 reduction at most (another order of a sum would be other bits). A last line for each net counts what is not compiled.
+
+To count the kernels of a deep net, two shallow ones are taken: further units add alike.
 
 It replaces what torch says of the device, and so runs in a process of its own (`generated`).
 """
@@ -31,6 +34,15 @@ DEVICES = {  # name -> compute capability, multiprocessors, memory in GiB
     "h200": ((9, 0), 132, 140),
 }
 BATCH = 128
+UNITS = {  # nets of one unit: fields of a NetworkSpec, and the images' side
+    "basic, 16 channels of 32x32": {"depth": 4, "widths": [16]},
+    "basic, 32 channels of 16x16": {"depth": 4, "widths": [32], "side": 16},
+    "basic, 64 channels of 8x8": {"depth": 4, "widths": [64], "side": 8},
+    "basic, 16 channels of 32x32, full pre-activation": {"depth": 4, "widths": [16], "order": "full pre-activation"},
+    "bottleneck, 64 channels of 32x32, with a projection": {"depth": 5, "widths": [16], "branch": "bottleneck"},
+}
+UNIT = "ResidualUnit.forward"
+CAT = 128  # tensors that one launch of torch's cat takes on CUDA
 COMPILED = "compiled"  # the profiler's name for what a compiled graph does
 
 
@@ -222,8 +234,11 @@ def on_cuda(graph, inputs):
     return graph, placed
 
 
-def iterations(nets, precision):
-    """For each net, (net, {region: its graphs, with their runs in one iteration}, calls outside of them by name)."""
+def iterations(nets, precision, only=None):
+    """For each net, (net, {region: its graphs, with their runs in one iteration}, calls outside of them by name).
+
+    nets: fields of a NetworkSpec, and the images' "side". only: of all regions, the one to compile.
+    """
     import numpy as np
     import torch
 
@@ -234,22 +249,28 @@ def iterations(nets, precision):
     from identity_mappings.iteration.step import Step
     from identity_mappings.nets.networks import cifar_spec
 
-    pixels, labels = np.zeros((BATCH, 32, 32, 3), np.uint8), np.zeros(BATCH, np.int64)
-    images, _ = Images.pair(Dataset("toy", pixels, labels, pixels, labels, classes=10), "pixel", "cpu")
     backends = {}
     for net in nets:
-        step = Step(cifar_spec(**net | {"widths": tuple(net["widths"])}), images, CIFAR, 0, "cpu", precision)
+        choices = {name: tuple(value) if isinstance(value, list) else value for name, value in net.items()}
+        side = choices.pop("side", 32)
+        pixels, labels = np.zeros((BATCH, side, side, 3), np.uint8), np.zeros(BATCH, np.int64)
+        images, _ = Images.pair(Dataset("toy", pixels, labels, pixels, labels, classes=10), "pixel", "cpu")
+        step = Step(cifar_spec(**choices), images, CIFAR, 0, "cpu", precision)
         for owner, method in regions(step):
-            backend = backends.setdefault(f"{type(owner).__name__}.{method}", Backend())
-            setattr(owner, method, torch.compile(getattr(owner, method), dynamic=False, backend=backend))
+            region = f"{type(owner).__name__}.{method}"
+            if only in (None, region):
+                backend = backends.setdefault(region, Backend())
+                setattr(owner, method, torch.compile(getattr(owner, method), dynamic=False, backend=backend))
         step.batches.bring(0)
-        step()
-        graphs = {region: backend.graphs for region, backend in backends.items()}
-        for graph in itertools.chain(*graphs.values()):
-            graph["runs"] = 0
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-            step()
-        yield net, graphs, outside(profile.events())
+        for _ in range(2):  # the first compiles
+            graphs = {region: backend.graphs for region, backend in backends.items()}
+            for graph in itertools.chain(*graphs.values()):
+                graph["runs"] = 0
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+                step()
+        others = outside(profile.events())
+        others["cat"] += len(step.sgd.parameters) // CAT  # all gradients into one buffer
+        yield net, graphs, others
 
 
 # what torch calls that launches nothing: another look at a tensor, or memory alone
@@ -277,7 +298,10 @@ def outside(events):
 
 
 def calls(source):
-    """{"triton": calls of Triton kernels, "convolutions": of those, "others": lines that call other libraries}."""
+    """{"triton": calls of Triton kernels, "convolutions": of those, "others": lines that call other libraries}.
+
+    Of a convolution's backward pass each gradient counts, that of its input and that of its weights.
+    """
     body = source[source.index("def call") :]
     body = body[: body.index("\n        return (")].splitlines()
     outside = [
@@ -285,7 +309,9 @@ def calls(source):
     ]
     return {
         "triton": sum(bool(re.search(r"\btriton_\w+\.run\(", line)) for line in body),
-        "convolutions": sum("convolution" in line for line in outside),
+        "convolutions": sum(
+            line.count("True") if "backward" in line else 1 for line in outside if "convolution" in line
+        ),
         "others": [line for line in outside if "convolution" not in line],
     }
 
@@ -322,6 +348,52 @@ def cubin(name, source, target):
     return built.asm["cubin"], len(heuristic.configs)
 
 
+def counted(depth, precision, only=None):
+    """{"triton", "convolutions", "others"}: calls in one iteration of the CIFAR net of that depth.
+
+    As if generated for the device that `describe` has described. Others are of other libraries, or of torch itself.
+    """
+    from identity_mappings.nets.networks import BRANCHES, cifar_spec
+
+    spec = cifar_spec(depth)
+    step, more = BRANCHES[spec.branch][0] * len(spec.widths), spec.units[0] - 2
+    nets = [{"depth": units * step + 2, "branch": spec.branch, "resize": spec.resize} for units in (2, 3)]
+    two, three = (_summed(regions, others) for _, regions, others in iterations(nets, precision, only))
+    return {kind: two[kind] + more * (three[kind] - two[kind]) for kind in two}
+
+
+def _summed(regions, others):
+    convolutions = others.pop("convolution", 0) + others.pop("convolution_backward", 0)
+    found = Counter(triton=0, convolutions=convolutions, others=sum(others.values()))
+    for graph in itertools.chain(*regions.values()):
+        made = calls(graph["source"])
+        found["triton"] += graph["runs"] * made["triton"]
+        found["convolutions"] += graph["runs"] * made["convolutions"]
+        found["others"] += graph["runs"] * len(made["others"])
+    return found
+
+
+def count(path, device, precision, depth):
+    """Write the `counted` kernels of a net, with its units alone compiled and with all regions, to a JSON file.
+
+    And those of each of UNITS by Triton, forward and backward.
+    """
+    import torch
+
+    describe(device)
+    made = {"network": f"ResNet-{depth}", "device": device, "precision": precision, "torch": torch.__version__}
+    ways = {"units": UNIT, "all": None}
+    made["compiled"] = {way: counted(int(depth), precision, only) for way, only in ways.items()}
+    made["units"] = {}
+    for name, net in UNITS.items():
+        torch._dynamo.reset()
+        ((_, regions, _),) = iterations([net], precision, UNIT)
+        forward, backward = sorted(regions[UNIT], key=lambda graph: graph["backward"])
+        made["units"][name] = [calls(graph["source"])["triton"] for graph in (forward, backward)]
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(made, indent=1) + "\n")
+
+
 def main(device, precision, *nets):
     target, built = describe(device), {}
     for net, regions, others in iterations(map(json.loads, nets), precision):
@@ -341,4 +413,4 @@ def main(device, precision, *nets):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    (count if sys.argv[1] == "count" else main)(*sys.argv[1 + (sys.argv[1] == "count") :])

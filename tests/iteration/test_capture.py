@@ -93,7 +93,7 @@ def ready(**choices):
 def test_the_step_agrees_with_itself_and_is_left_as_it_was(choices):
     made = ready(**choices)
     before, random = {name: tensor.clone() for name, tensor in made.tensors().items()}, torch.get_rng_state()
-    assert check.checked(made, made) == {"unit": 0.0, "loss": 0.0, "velocity": 0.0, "statistics": 0.0}
+    assert check.checked(made, made) == dict.fromkeys(check.TOLERANCES["fp32"], 0.0)
     assert all(torch.equal(tensor, before[name]) for name, tensor in made.tensors().items())
     assert torch.equal(torch.get_rng_state(), random)
 
@@ -102,6 +102,8 @@ WRONG = {
     "loss": lambda made: made.loss_sum.mul_(1.01),
     "velocity": lambda made: made.sgd.velocity.mul_(1.1),
     "statistics": lambda made: made.statistics.batch.mul_(1.01),
+    "statistics ": lambda made: made.statistics.running.mul_(1.01),
+    "goes on to iteration": lambda made: made.counter.add_(1),
     "velocity ": lambda made: made.sgd.velocity.fill_(float("nan")),
 }
 
@@ -118,6 +120,40 @@ def test_a_replay_that_does_something_else_is_found_out(name):
     with pytest.raises(check.Disagreement, match=name.strip()):
         check.checked(made, wrong)
     assert all(torch.equal(tensor, before[key]) for key, tensor in made.tensors().items())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("wrong", ["weights", "velocity"])
+def test_an_update_that_does_something_else_is_found_out(monkeypatch, precision, wrong):
+    """Of weights alone, too, which a replay's velocity does not show."""
+    made, compiled = ready(precision=precision), [True]
+    real = made.sgd.update
+
+    @contextmanager
+    def plainly():
+        compiled[0] = False
+        yield
+        compiled[0] = True
+
+    def update(*arguments):
+        finite = real(*arguments)
+        if compiled[0]:
+            getattr(made.sgd, wrong).mul_(1.01)
+        return finite
+
+    monkeypatch.setattr(made.sgd, "update", update)
+    with pytest.raises(check.Disagreement, match="update is"):
+        check.checked(made, plainly_taking(made, plainly), plainly)
+
+
+def plainly_taking(step, plainly):
+    """A way that is the plain step itself."""
+
+    def take():
+        with plainly():
+            step()
+
+    return take
 
 
 @contextmanager

@@ -190,7 +190,7 @@ def test_more_kinds_of_units_than_may_be_compiled_are_no_secret(forgotten, monke
 
 
 @given(
-    images=st.integers(1, 6),
+    images=st.sampled_from([1, 2, 3, 5, 6, 8, 16]),  # those of 8 have their sums of a small signal in 8 parts
     groups=st.integers(1, 3),
     channels=st.integers(1, 5),
     side=st.integers(1, 6),

@@ -8,8 +8,7 @@ import pytest
 
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import Reduction
-from identity_mappings.pages import notebooks
-from identity_mappings.pages.book import published
+from identity_mappings.pages import notebooks, published
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

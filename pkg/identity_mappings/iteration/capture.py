@@ -11,18 +11,21 @@ from typing import Any
 
 import torch
 
+from ..nets.norm import Grouped
 from ..nets.shortcuts import Dropout
 from ..nets.units import ResidualUnit
 from .check import Snapshot, checked
 
 COMPILED, RECORDED, PLAIN = WAYS = ("compiled and recorded", "recorded", "step by step")  # the fastest first
+UNRECORDED = "compiled"  # of units so large that a recording would save nothing
+ALL_WAYS = (COMPILED, UNRECORDED, RECORDED, PLAIN)  # names that an environment may have
 WARM_UP = 3  # iterations before recording, in which libraries choose algorithms and reserve what they need
 VARIANTS = 64  # compiled variants of one region that a process may hold: units have a handful for each kind of network
 
 
 @dataclass(frozen=True)
 class Way:
-    """How iterations are taken: `take()` takes one. name: of WAYS; agreement: what the self-check found, or None."""
+    """How iterations are taken: `take()` takes one. name: of ALL_WAYS; agreement: the self-check's, or None."""
 
     take: Any
     name: str = PLAIN
@@ -103,10 +106,13 @@ def _configure(name, earlier, least):
 def inductor_options():
     """Inductor's options for a unit, those that this torch has.
 
-    Small kernels side by side in one launch, none of them chosen by a timing; and no reduction split into more
-    kernels, for `norm.Grouped` splits its own.
+    Small kernels side by side in one launch, none of them chosen by a timing; no reduction split into more kernels,
+    for `norm.Grouped` splits its own; and its sums of a few parts written out where they are used, not in a kernel of
+    their own.
     """
     wanted = {"combo_kernels": True, "combo_kernels_autotune": 0, "split_reductions": False}
+    wanted |= {"unroll_reductions_threshold": Grouped.PARTS + 1, "realize_reads_threshold": 64}
+    wanted |= {"realize_acc_reads_threshold": 64, "realize_opcount_threshold": 1000}
     return {name: value for name, value in wanted.items() if name in torch._inductor.list_options()}
 
 

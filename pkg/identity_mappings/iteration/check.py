@@ -10,10 +10,11 @@ from ..nets.units import ResidualUnit
 # How far one way may lie from another, relative, by precision. "unit": of one unit alone, its output and all gradients,
 # where other rounding has no depth to grow in. Over a whole net it grows, in the velocity most: at 110 layers to 0.01
 # in float32 and to 1 in bf16, seen on a CPU with PyTorch's BN and the compiler's. So velocity is judged in float32
-# alone; in two bytes it only must not be another (1.4) or much larger. A gradient of nothing is 1 away.
-TOLERANCES = {"fp32": {"unit": 1e-3, "loss": 1e-4, "velocity": 0.05, "statistics": 1e-3}}
+# alone; in two bytes it only must not be another (1.4) or much larger. A gradient of nothing is 1 away. "update": of
+# what one and the same gradient changes, in float32 always.
+TOLERANCES = {"fp32": {"unit": 1e-3, "update": 1e-3, "loss": 1e-4, "velocity": 0.05, "statistics": 1e-3}}
 TOLERANCES |= dict.fromkeys(
-    ("bf16", "bf16-skip-fp32", "fp16"), {"unit": 0.05, "loss": 0.02, "velocity": 1.3, "statistics": 0.1}
+    ("bf16", "bf16-skip-fp32", "fp16"), {"unit": 0.05, "update": 1e-3, "loss": 0.02, "velocity": 1.3, "statistics": 0.1}
 )
 
 
@@ -43,12 +44,14 @@ def _random_state(device):
 
 
 def checked(step, take, uncompiled=nullcontext):
-    """How far `take` lies from the plain step: {"unit", "loss", "velocity", "statistics"}; the state is as before.
+    """How far `take` lies from the plain step, a number for each name of TOLERANCES; the state is as before.
 
     `step`, in the context `uncompiled`, and `take` take an iteration from the same state; `take` does so twice. Unit:
-    the worst of one unit of each kind alone, in that context and out of it. Velocity: the difference over the part of
-    it that is this iteration's. Statistics: the batch's, of all BNs. All are relative.
-    Raises Disagreement where one is beyond its tolerance, and where the two are not equal bit for bit.
+    the worst of one unit of each kind alone, in that context and out of it; update: likewise, of weights and velocity.
+    Velocity: the difference over the part of it that is this iteration's. Statistics: the batch's and the running
+    ones, of all BNs. All are relative.
+    Raises Disagreement where one is beyond its tolerance, where the two are not equal bit for bit, and where they do
+    not count the iteration.
     """
     before = Snapshot(step)
 
@@ -61,17 +64,21 @@ def checked(step, take, uncompiled=nullcontext):
             expected = _after(step, plain, before)
         first, second = (_after(step, take, before) for _ in range(2))
         units = [_unit_apart(step, unit, x, uncompiled) for unit, x in met.values()]
+        update = _update_apart(step, before, uncompiled)
     finally:
         before.restore()
     for name, tensor in first.items():
         if not torch.equal(tensor, second[name]):
             raise Disagreement(f"two replays of one iteration differ in {name}")
-    velocity = before.tensors["velocity"] * step.sgd.protocol.momentum
+    if not torch.equal(first["counter"], expected["counter"]):
+        raise Disagreement(f"a replay goes on to iteration {int(first['counter'])}, not {int(expected['counter'])}")
+    origin = before.tensors
     found = {
         "unit": max(units),
-        "loss": _apart(first["loss_sum"], expected["loss_sum"], before.tensors["loss_sum"]),
-        "velocity": _apart(first["velocity"], expected["velocity"], velocity),
-        "statistics": _apart(first["batch"], expected["batch"]),
+        "update": update,
+        "loss": _apart(first["loss_sum"], expected["loss_sum"], origin["loss_sum"]),
+        "velocity": _apart(first["velocity"], expected["velocity"], _slowed(step, before)),
+        "statistics": max(_apart(first[name], expected[name]) for name in ("batch", "running")),
     }
     for name, most in TOLERANCES[step.precision].items():
         if not found[name] <= most:  # a nan is no agreement either
@@ -112,6 +119,28 @@ def _unit_apart(step, unit, x, uncompiled):
     with uncompiled():
         expected = taken()
     return max(_apart(ours.float(), theirs.float()) for ours, theirs in zip(taken(), expected, strict=True))
+
+
+@torch.no_grad()
+def _update_apart(step, before, uncompiled):
+    """The same of the update: of what a gradient of numbers from -1 to 1 changes of weights and velocity."""
+    rate = step.rates.index_select(0, step.counter)
+
+    def taken():
+        before.restore()
+        gradient = torch.linspace(-99, 99, len(step.sgd.weights), device=step.device).sin_()
+        step.sgd.update(gradient if step.scale is None else gradient * step.scale.scale, rate, step.scale)
+        return step.sgd.weights.clone(), step.sgd.velocity.clone()
+
+    with uncompiled():
+        expected = taken()
+    origins = before.tensors["weights"], _slowed(step, before)
+    return max(map(_apart, taken(), expected, origins))
+
+
+def _slowed(step, before):
+    """What the velocity would be after an iteration without a gradient."""
+    return before.tensors["velocity"] * step.sgd.protocol.momentum
 
 
 def _after(step, action, before):

@@ -79,7 +79,7 @@ def suggestion(device):
 
 
 def attempt(recipe, device, precision, name, seconds):
-    """{"milliseconds", "device_seconds", "agreement": with the plain step} of an iteration in a way, or {"failed": why}.
+    """{"milliseconds", "device_seconds", "agreement": with the plain step} of an iteration, or {"failed": why}.
 
     The network is the recipe's, on as large images in as large batches, on one thread on a CPU.
     """

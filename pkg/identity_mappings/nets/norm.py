@@ -59,8 +59,13 @@ class Grouped(torch.autograd.Function):
 
     (x (n, c, h, w), weight (c,), bias (c,), group, eps) -> (y like x, mean and variance over n - 1, both (n/group, c)).
     The statistics are those of each image, then pooled: a pass over x, a small one over (n, c), and a pass that
-    normalises, with what follows it; backward (in closed form) likewise. Sums are in float32 at least.
+    normalises, with what follows it; backward (in closed form) likewise. A small signal's sums backward are of an
+    eighth of a group at a time: so few are added by the pass that uses them, which spares the small one. A large
+    signal needs as many sums as it has images, to fill a device. Sums are in float32 at least.
     """
+
+    PARTS = 8  # of a group, each with its own sums backward, of a small signal
+    SMALL = 1 << 20  # elements: 32 channels of 16x16 in a batch of 128
 
     @staticmethod
     def forward(ctx, x, weight, bias, group, eps):
@@ -83,8 +88,11 @@ class Grouped(torch.autograd.Function):
         x, weight, centre, scale = ctx.saved_tensors
         signal, slope = (_wide(each).unflatten(0, (-1, ctx.group)) for each in (x, slope))
         signal = signal - _spread(centre)
-        total = slope.sum((3, 4)).sum(1)  # (n/group, c)
-        along = (slope * signal).sum((3, 4)).sum(1) * scale
+        few = x.numel() <= Grouped.SMALL and ctx.group % Grouped.PARTS == 0
+        parts = Grouped.PARTS if few else ctx.group
+        # (n/group, group, c, h, w) -> (n/group, parts, c) -> (n/group, c)
+        total, along = (each.unflatten(1, (parts, -1)).sum((2, 4, 5)).sum(1) for each in (slope, slope * signal))
+        along = along * scale
         count = ctx.group * x.shape[2] * x.shape[3]
         centred = slope - _spread(total / count) - signal * _spread(along * scale / count)
         return (centred * _spread(scale * weight)).flatten(0, 1).to(x.dtype), along.sum(0), total.sum(0), None, None

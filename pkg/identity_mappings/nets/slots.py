@@ -41,4 +41,5 @@ def padding(size):
 
 def joined(parts):
     """A new buffer with these flat tensors of one type in its slots."""
-    return torch.cat([piece for part in parts for piece in (part, part.new_zeros(padding(len(part)))) if len(piece)])
+    gaps = [(part, padding(len(part))) for part in parts]
+    return torch.cat([piece for part, gap in gaps for piece in ((part, part.new_zeros(gap)) if gap else (part,))])

@@ -15,7 +15,7 @@ from ..results.quantities import TRUNCATED
 from ..results.statistics import learnt
 from ..results.verdicts import Comparison, Outcome, Verdict, judge, runs, verdict
 from ..training.watched import MOMENTS
-from .book import published
+from . import published
 from .pictures import COLOURS, FAINT, MARKS, WIDTH, Picture, figure, gaps, plain
 from .plots import unit_colour
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from ... import grids
 from ...experiments import paper
 from ...experiments.runs import Run, place, results_dir
-from .. import figures, notebooks, pictures, plots, show
-from . import evidence, published, tables
+from .. import figures, notebooks, pictures, plots, published, show
+from . import evidence, tables
 
 BOOK = notebooks.ROOT / "book"
 FOLDER = BOOK / "rows"

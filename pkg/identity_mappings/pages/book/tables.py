@@ -16,9 +16,9 @@ from ...results import verdicts
 from ...results.quantities import ERROR, FINAL_LOSS
 from ...results.statistics import summarise
 from .. import figures, pictures
+from ..published import download
 from ..show import markdown, verdict_words
 from . import evidence
-from .published import download
 
 NOT_RUN = "not run"
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlparse
 
-from ..notebooks import ROOT
+from .notebooks import ROOT
 
 BRANCH = "notebooks"  # to which the publishing workflow writes the notebooks that Colab opens
 

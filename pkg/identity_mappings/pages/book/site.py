@@ -8,9 +8,9 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from ..errors import UsageError
-from . import notebooks
-from .book import rows
+from ...errors import UsageError
+from .. import notebooks
+from . import rows
 
 BOOK = notebooks.ROOT / "book"
 BUILD = BOOK / "_build"
