@@ -7,7 +7,7 @@ from itertools import groupby
 
 from . import pictures
 
-TICKS = [digit * 10.0**power for power in range(-6, 3) for digit in (1, 1.5, 2, 3, 5)]  # of a loss on a logarithmic axis
+TICKS = [digit * 10.0**power for power in range(-6, 3) for digit in (1, 1.5, 2, 3, 5)]  # of a logarithmic loss
 
 
 def curves(summaries, title=""):

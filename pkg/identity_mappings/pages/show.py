@@ -158,11 +158,12 @@ class Curves:
         plot = plots.interactive(self.summaries).to_html(
             full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
         )
+        typeset = self.caption.replace("b_g", "b<sub>g</sub>")
         alt = f"{self.title}: training loss and test error by iteration of {self._names()}"
         html = (
             f'<figure class="curves-figure"><div class="curves" role="group" aria-label="{alt}">{plot}</div>'
             f'<img class="curves-in-print" alt="{alt}" src="data:image/png;base64,{picture}">'
-            f"{pictures.caption(self.caption, pictures.csv_link(self.name, self.csv()))}</figure>"
+            f"{pictures.caption(typeset, pictures.csv_link(self.name, self.csv()))}</figure>"
         )
         return {"text/html": html, "image/png": picture, "text/plain": alt}
 
