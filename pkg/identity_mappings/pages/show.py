@@ -385,12 +385,12 @@ def _median_and_range(values, form):
 
 def imagenet():
     """Table 5 as the paper prints it, with the ids by which this companion calls its rows."""
-    header = ("row", "case", "unit", "augmentation", "test crop", "top-1 / top-5, %", "remark")
+    header = ("case", "unit", "augmentation", "test crop", "top-1 / top-5, %", "remark", "in commands")
     lines = []
     for row in paper.rows(5):
         case, figure = row.case.partition(", tested")[0], row.figure.replace(" ", "\N{NO-BREAK SPACE}")
         lines.append(
-            (f"`{row.id}`", case, figure, row.protocol.augmentation, _test_crop(row), row.published, row.remark)
+            (case, figure, row.protocol.augmentation, _test_crop(row), row.published, row.remark, f"`{row.id}`")
         )
     return markdown(grids.markdown(header, lines))
 
