@@ -59,9 +59,10 @@ class Picture:
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
         text = text.replace(INK, "currentColor").replace(PAPER, f"var(--pst-color-background, {PAPER})")
         # what has no fill or stroke of its own is black in SVG, text above all
-        least = LEAST * self.figure.get_figwidth()
+        width = self.figure.get_figwidth()
+        least, kind = LEAST * width, ' class="wide"' * (width > WIDTH)
         said = f'role="img" aria-label="{html.escape(self.alt)}"'
-        return text.replace("<svg ", f'<svg fill="currentColor" style="min-width: {least:.0f}px" {said} ', 1)
+        return text.replace("<svg ", f'<svg{kind} fill="currentColor" style="min-width: {least:.0f}px" {said} ', 1)
 
     def html(self):
         return f'<figure class="drawn"><div>{self.svg()}</div>{caption(self.words, self.link())}</figure>'

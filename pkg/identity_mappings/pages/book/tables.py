@@ -235,7 +235,7 @@ def forest(number, results=None):
         theirs = papers_difference(row)
         if theirs is None:
             axis.annotate("fail", (1.0, height), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-                          va="center", color=pictures.INK, size=8)  # fmt: skip
+                          va="center", color=pictures.INK, size=9)  # fmt: skip
         else:
             reach = max(reach, abs(theirs))
             axis.plot(theirs, height, "D", color=pictures.INK, markersize=5, markerfacecolor="none")
