@@ -46,7 +46,7 @@ CAT = 128  # tensors that one launch of torch's cat takes on CUDA
 COMPILED = "compiled"  # the profiler's name for what a compiled graph does
 
 
-def generated(device, precision, *nets, timeout=900):
+def generated(device, precision, *nets, timeout=1800):
     """The lines that this file prints as a command, as dicts: of these nets (fields of a NetworkSpec) on a device."""
     command = [sys.executable, __file__, device, precision, *map(json.dumps, nets)]
     with tempfile.TemporaryDirectory() as cache:
@@ -254,7 +254,9 @@ def iterations(nets, precision, only=None):
     for net in nets:
         choices = {name: tuple(value) if isinstance(value, list) else value for name, value in net.items()}
         side = choices.pop("side", 32)
-        pixels, labels = np.zeros((BATCH, side, side, 3), np.uint8), np.zeros(BATCH, np.int64)
+        # a loss that is no number would have Dynamo compile its sum once more, as for no run
+        pixels = np.random.default_rng(0).integers(0, 256, (BATCH, side, side, 3), dtype=np.uint8)
+        labels = np.arange(BATCH) % 10
         images, _ = Images.pair(Dataset("toy", pixels, labels, pixels, labels, classes=10), "pixel", "cpu")
         step = Step(cifar_spec(**choices), images, CIFAR, 0, "cpu", precision)
         for owner, method in regions(step):
