@@ -81,7 +81,7 @@ def amount(text, unit):
 @task(
     iterable=["row"],
     help={
-        "table": "the paper's table, 1 to 4, or a study: gate-bias (section 3.1), choices (what the paper leaves open)",
+        "table": "the paper's table, 1 to 5, or a study: gate-bias (section 3.1), choices (what the paper leaves open)",
         "row": ROW,
         "tier": TIER,
         "seeds": "runs of each row, with seeds 0, 1, ...; default: 1, a study's own; the paper's medians are of 5",
@@ -94,6 +94,8 @@ def amount(text, unit):
         "budget": BUDGET,
         "cluster": CLUSTER,
         "shared": SHARED,
+        "gpus": "Table 5 only: train on so many GPUs of this machine together",
+        "data": "Table 5 only: ImageNet's folder, with train and val; default: imagenet in the data folder",
         "dry-run": "list the runs and about how long what is left of them takes, and stop",
     },
 )
@@ -112,6 +114,8 @@ def reproduce(
     budget=None,
     cluster=None,
     shared=False,
+    gpus=None,
+    data=None,
     dry_run=False,
 ):
     """Reproduce a table: train what has no record, execute the rows' notebooks, print paper, ours, n and verdict.
@@ -120,14 +124,19 @@ def reproduce(
     """
 
     def action(commands):
+        from identity_mappings.data import imagenet
         from identity_mappings.errors import choose
         from identity_mappings.experiments import paper
         from identity_mappings.iteration.step import PRECISIONS
         from identity_mappings.pages import notebooks
+        from identity_mappings.results import records
 
         choose(precision, PRECISIONS, "precision")
+        imagenet.choose_folder(data)
         cut = Reduction(number(depth, "depth"), number(iterations, "iterations"), number(width, "width"))
-        count = number(seeds, "seeds")
+        count, together = number(seeds, "seeds"), number(gpus, "gpus")
+        if together and cluster:
+            raise UsageError("--gpus is for the GPUs of this machine, --cluster for many machines: leave one out")
         with commands.trainer(cluster, shared) as (resolve, train):
             runs, on, chosen_tier, reduction = commands.planned(table, row, tier, count, cut, device, resolve)
             if dry_run:
@@ -136,7 +145,11 @@ def reproduce(
                 print(commands.left(runs, on, precision))
                 return
             commands.name_kept(runs, precision)
-            outcomes = commands.train_runs(runs, on, precision, weights, budget, train)
+            if together:
+                commands.train_on_gpus(together, runs, precision, weights, budget)
+                outcomes = {each: records.read(each) for each in runs}
+            else:
+                outcomes = commands.train_runs(runs, on, precision, weights, budget, train)
         if paper.named(table) in paper.TABLES:
             notebooks.execute(int(table), row, chosen_tier, sorted({run.seed for run in runs}), reduction)
         commands.print_table(table, chosen_tier, reduction, row)

@@ -194,11 +194,37 @@ UNITS = (
     ),
 )
 
-# Said in the appendix of ImageNet, and not yet done here: its networks are built and counted, not trained.
-NOT_HERE = (
-    "the same augmentation as in the first paper, or scale and aspect ratio",
-    "a learning rate of 0.1 without warm-up, divided by 10 at 30 and 60 epochs",
-    "mini-batches of 256 on 8 GPUs, 32 each",
+IMAGENET = (
+    Statement(
+        "appendix",
+        "On ImageNet the augmentation is that of the first paper: the shorter side between 256 and 480, a crop of 224.",
+        ("data/crops.py", "side = random.randint(protocol.shorter[0]"),
+        ("data/test_imagenet.py", "test_scales_and_places_are_uniform"),
+    ),
+    Statement(
+        "Table 5",
+        "One row is trained with scale and aspect ratio augmentation.",
+        ("experiments/protocols.py", "IMAGENET_ASPECT = replace("),
+        ("data/test_imagenet.py", "test_areas_and_shapes_are_googlenets"),
+    ),
+    Statement(
+        "appendix",
+        "The rate starts at 0.1 without warm-up and is divided by 10 at 30 and 60 epochs.",
+        ("experiments/protocols.py", "drops: tuple = (1_281_167"),
+        ("experiments/test_protocols.py", "test_imagenets_protocol_is_the_appendixs"),
+    ),
+    Statement(
+        "appendix",
+        "The mini-batch is 256 on 8 GPUs, 32 each.",
+        ("training/imagenet.py", "if batch % (group * processes):"),
+        ("training/test_distributed.py", "test_whole_in_parts_and_by_two_processes_the_same_weights"),
+    ),
+    Statement(
+        "section 5",
+        "A single crop is tested: 224 of a shorter side of 256, or 320 of 320.",
+        ("data/crops.py", "return pixels[top : top + crop"),
+        ("data/test_imagenet.py", "test_the_central_crop_is_torchvisions"),
+    ),
 )
 
 

@@ -364,7 +364,8 @@ def kill_often(times, counts):
     ]
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         began = time.monotonic()
-        _train_in_turn(runs, Path(folder) / "undisturbed").join()
+        process, _ = _train_in_turn(runs, Path(folder) / "undisturbed")
+        process.join()
         seconds, expected = time.monotonic() - began, numbers(Path(folder) / "undisturbed")
         print(f"undisturbed: {len(expected)} runs in {seconds:.0f} s", flush=True)
         table = 0
@@ -389,8 +390,14 @@ def _kill_until_complete(runs, results, seconds, times):
     """Train the runs through so many kills at most; a Counter of kills, of records that went, and of tables stuck."""
     counted = Counter()
     while True:
-        process = _train_in_turn(runs, results)
-        process.join(random.uniform(0, seconds) if counted["kills"] < times else PATIENCE * seconds)
+        process, training = _train_in_turn(runs, results)
+        if counted["kills"] < times:
+            until = time.monotonic() + PATIENCE * seconds
+            while not training.is_set() and process.is_alive() and time.monotonic() < until:
+                time.sleep(0.01)
+            process.join(random.uniform(0, seconds / 4))
+        else:
+            process.join(PATIENCE * seconds)
         if process.exitcode is not None:
             return counted
         kept = set(results.rglob("seed-*.json"))
@@ -403,16 +410,18 @@ def _kill_until_complete(runs, results, seconds, times):
 
 
 def _train_in_turn(runs, results):
-    """A process, begun, that trains the runs one after the other, with a checkpoint after each iteration."""
+    """(a process that trains the runs in turn, with a checkpoint after each iteration; the event that it has begun)."""
+    context = multiprocessing.get_context("fork")
+    training = context.Event()
 
     def work():
         loop.CHECKPOINT_SECONDS = 0
         for run in runs:
-            loop.train(run, results=results)
+            loop.train(run, report=lambda _: training.set(), results=results)
 
-    process = multiprocessing.get_context("fork").Process(target=work)
+    process = context.Process(target=work)
     process.start()
-    return process
+    return process, training
 
 
 def lose_nodes(times, counts):

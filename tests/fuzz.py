@@ -19,7 +19,7 @@ import threading
 import time
 from pathlib import Path
 
-NAMES = ("safetensors", "pytorch", "torch7", "npz")
+NAMES = ("safetensors", "pytorch", "torch7", "npz", "contribution")
 SECONDS, MEMORY = 10, 2**30  # of a core's time, and bytes of address space, that one file may cost
 SILENCE = 60  # seconds of a core without a word after which a worker is taken to hang; on a busy machine they are long
 

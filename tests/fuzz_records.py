@@ -18,13 +18,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from conftest import known
+
 from identity_mappings import UsageError
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import Run, place
+from identity_mappings.pages import inside
 from identity_mappings.results import records, soundness, tables, watching
 
-ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 10.0  # seconds for one reading
 HOSTILE = (
     None, True, -1, 0, 1.5, 1e308, 2**63, 10**400, "", "٣", "\ud800", "diverged", [], {}, [[]], {"": []},
@@ -47,7 +49,7 @@ def fuzz(folder, seed, seconds=math.inf, most=math.inf):
     Raises what a reading raises.
     """
     chance, so_far = random.Random(seed), Tried()
-    seeds = [path.read_bytes() for path in sorted((ROOT / "results").rglob("*.json"))[::7]]
+    seeds = [path.read_bytes() for path in known()[::7]]
     end = time.monotonic() + seconds
     while time.monotonic() < end and so_far.tried < most:
         content = chance.choice(seeds)
@@ -76,7 +78,10 @@ def usable(run, folder):
     try:
         records.read(run, folder)
         if run.watched:
-            for record in watching.seen(run.row, run.tier, run.reduction, folder).records:
+            found = watching.seen(run.row, run.tier, run.reduction, folder)
+            for name in soundness.UNITS:
+                inside.medians(found, name)
+            for record in found.records:
                 watching.share_truncated(record)
         else:
             tables.text(run.row.table, run.tier, run.reduction, [run.row.id], folder)

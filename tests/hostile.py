@@ -18,8 +18,10 @@ sys.path[:0] = [str(HERE / "weights"), str(HERE.parent / "pkg")]
 
 from test_foreign import Writer, facebook_cifar, small  # noqa: E402
 
-from identity_mappings import cifar_resnet, weights  # noqa: E402
+from identity_mappings import UsageError, cifar_resnet, weights  # noqa: E402
 from identity_mappings.data import cifar  # noqa: E402
+from identity_mappings.machines import contributions  # noqa: E402
+from identity_mappings.results import soundness  # noqa: E402
 from identity_mappings.weights import files, foreign  # noqa: E402
 
 NUMBERS = (0, 1, -1, 2, 3, 7, 255, 2**15, 2**24, 2**28, 2**31 - 1, -(2**31), 2**40, 2**62, 2**63 - 1, -(2**63))
@@ -277,4 +279,36 @@ class Npz:
         cifar.load("cifar10", self.path.parent)
 
 
-READERS = {"safetensors": Safetensors, "pytorch": Pytorch, "torch7": Torch7, "npz": Npz}
+class Contribution:
+    """Contributed runs: damaged; or with values altered and all sums made right, as a forger would."""
+
+    def __init__(self, folder):
+        self.path, self.results = folder / "contribution.jsonl", folder / "results"
+        committed = (HERE.parent / "results").rglob("seed-*.json")
+        self.records = [
+            json.loads(path.read_text()) for path in sorted(committed, key=lambda path: path.stat().st_size)[:3]
+        ]
+
+    def make(self, rng):
+        made = [dict(record) for record in self.records]
+        if rng.random() < 0.7:
+            number = rng.randrange(len(made))
+            made[number] = times(lambda record, rng: altered(record, rng, VALUES), made[number], rng)
+        lines = [{"contribution": 1, "by": "Mallory", "records": len(made)}]
+        for record in made:
+            if isinstance(record, dict):
+                record["digest"] = soundness.digest(record)
+                lines.append({"sha256": soundness.digest(record), "record": record})
+        if rng.random() < 0.2:
+            lines = times(lambda lines, rng: altered(lines, rng, VALUES), lines, rng)
+        content = "".join(json.dumps(line) + "\n" for line in (lines if isinstance(lines, list) else [lines])).encode()
+        return damaged(content, rng) if rng.random() < 0.3 else content
+
+    def read(self):
+        for received in contributions.receive(self.path, self.results, keep=False):
+            assert received.state in ("added", "known", "refused")
+            if received.state == "refused":
+                raise UsageError(str(received))
+
+
+READERS = {"safetensors": Safetensors, "pytorch": Pytorch, "torch7": Torch7, "npz": Npz, "contribution": Contribution}

@@ -5,7 +5,7 @@ import socket
 from contextlib import ExitStack
 
 STORE = 80 << 20  # bytes of a node's object store, about the least that Ray takes
-ATTEMPTS = 10
+ATTEMPTS = 10  # at a node, on a busy machine
 PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
 
 
@@ -18,23 +18,17 @@ def start(workers=2):
     os.environ.setdefault("RAY_worker_niceness", "0")  # by Ray's own habit workers give way to all else
     from ray.cluster_utils import Cluster
 
-    started = Cluster()
-    _add(started, 0, include_dashboard=False)  # the first node is the head
+    started = Cluster(initialize_head=True, head_node_args=_node(0) | {"include_dashboard": False})
     for _ in range(workers):
         add(started)
     return started
 
 
 def add(cluster):
-    """Add a worker of one core."""
-    return _add(cluster, 1)
-
-
-def _add(cluster, cpus, **more):
-    """Add a node; again where a busy machine has not started the node's agents in the 15 seconds that Ray waits."""
+    """Add a worker of one core; again where its agents were not up in the 15 seconds for which Ray waits."""
     for attempt in range(ATTEMPTS):
         try:
-            return cluster.add_node(**_node(cpus), **more)
+            return cluster.add_node(**_node(1))
         except Exception:  # Ray has no narrower one
             if attempt == ATTEMPTS - 1:
                 raise

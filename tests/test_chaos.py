@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 
 import chaos
 import pytest
@@ -58,6 +60,39 @@ def test_a_process_that_is_left_behind_is_seen_and_ended(tmp_path):
     while chaos._session(process.pid) and time.monotonic() < until:
         time.sleep(0.1)
     assert made.faults == {"stuck"} and not chaos._session(process.pid)
+
+
+class Process:
+    """One that trains until it is killed; the third takes a record away, the fifth comes to its end."""
+
+    made = 0
+
+    def __init__(self, record):
+        Process.made += 1
+        self.record, self.number, self.exitcode = record, Process.made, None
+
+    def is_alive(self):
+        return self.exitcode is None
+
+    def join(self, timeout=None):
+        if self.number == 5:
+            self.exitcode = 0
+
+    def kill(self):
+        self.exitcode = -9
+        if self.number == 3:
+            self.record.unlink()
+
+
+@pytest.mark.parametrize("most, counted", [(10, {"kills": 4, "lost": 1}), (2, {"kills": 2, "stuck": 1})])
+def test_kills_and_what_they_do_are_counted(tmp_path, monkeypatch, most, counted):
+    """With two kills at most, the third process must come to its end by itself, and does not."""
+    record = tmp_path / "seed-0.json"
+    record.touch()
+    monkeypatch.setattr(Process, "made", 0)
+    monkeypatch.setattr(chaos, "_train_in_turn", lambda runs, results: (Process(record), threading.Event()))
+    monkeypatch.setattr(chaos, "PATIENCE", 0)
+    assert chaos._kill_until_complete([], tmp_path, 0.01, most) == Counter(counted)
 
 
 def test_a_flip_is_of_one_bit(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jupytext
 import pytest
+from conftest import known
 
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import Reduction
@@ -83,7 +84,7 @@ def test_a_notebooks_packages_are_among_the_books():
 
 
 def test_committed_records_are_of_the_recipe_that_they_name():
-    for path in (ROOT / "results").rglob("seed-*.json"):
+    for path in known("seed-*"):
         record = json.loads(path.read_text())
         (row,) = paper.rows(record["table"], [record["row"]])
         run = Run(row, record["variant"], record["tier"], record["seed"], Reduction.parse(record["reduction"]))

@@ -1,7 +1,7 @@
 """Which pages are read, and so executed, again: those of which anything that they are made from has changed.
 
 Sphinx looks at a page's own file. What its cells show is made from the library and the records, which Sphinx does not
-know. Here each page has a stamp, a hash of all these files and of the packages' versions, kept with what Sphinx keeps
+know. Here each page has a stamp, a hash of all these files and of its packages' versions, kept with what Sphinx keeps
 of the page; a page whose stamp is another is read again. Times of files are not asked: a record copied from another
 machine may be older than the page that must change.
 """
@@ -9,9 +9,12 @@ machine may be older than the page that must change.
 import hashlib
 import os
 import sys
+import tomllib
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(os.environ.get("IDENTITY_MAPPINGS_RESULTS") or ROOT / "results").expanduser()
@@ -21,7 +24,7 @@ BOOK = ROOT / "book"
 LIBRARY = ((ROOT / "pkg", "**/*.py"), (BOOK, "*.py"), (BOOK, "*.csv"))
 # ... and show these: records, benches and the like beside the pages. What begins with an underscore in the book's
 # folder is made by builds, or for writing pages.
-RECORDS = ((RESULTS, "**/*.json"), (BOOK, "[!_]*/**/*.json"))
+RECORDS = ((RESULTS, "**/*.json"), (BOOK, "*.json"), (BOOK, "[!_]*/**/*.json"))
 # Pages that read something else; tests/book/test_fresh.py holds them to reading no record.
 READS = dict.fromkeys(
     ("analysis", "units", "argument", "since", "glossary", "run", "commands", "traps", "trainer-log"), ()
@@ -76,8 +79,23 @@ def contents(patterns):
 
 @lru_cache
 def packages():
-    """Python's version and those of the installed packages."""
-    return repr((sys.version, sorted(f"{found.name} {found.version}" for found in metadata.distributions()))).encode()
+    """Python's version and those of the packages that the book asks for, and that these ask for in turn.
+
+    What else is installed, for tests say, changes no page.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    waiting, found = [*project["dependencies"], *project["optional-dependencies"]["book"]], {}
+    while waiting:
+        asked = Requirement(waiting.pop())
+        if asked.name in found or (asked.marker and not asked.marker.evaluate({"extra": ""})):
+            continue
+        try:
+            installed = metadata.distribution(asked.name)
+        except metadata.PackageNotFoundError:
+            continue  # a page that needs it says so
+        found[asked.name] = installed.version
+        waiting += installed.requires or ()
+    return repr((sys.version, sorted(found.items()))).encode()
 
 
 def hashed(parts):

@@ -65,6 +65,7 @@ def parser():
 
     train = command("train", "Train the runs of a table's rows that have no record yet.")
     runs(train)
+    train.add_argument("--data", help="ImageNet's folder, with train and val; default: imagenet in the data folder")
     train.add_argument("--weights", action="store_true", help="keep each run's weights beside its record")
     train.add_argument("--budget", help=BUDGET)
     train.add_argument("--cluster", metavar="auto|ADDRESS", help=CLUSTER)
@@ -80,7 +81,7 @@ def parser():
         evaluate.add_argument(
             f"--{key}", type=float, nargs="+", help=f"{what}, a number per channel, 0 to 1; default: the weights' own"
         )
-    evaluate.add_argument("--crop", type=int, default=224, help="224 from a shorter side of 256, or 320 from 320")
+    evaluate.add_argument("--crop", type=int, help="224 from a shorter side of 256 (default), or 320 from 320")
     evaluate.add_argument("--batch", type=int, default=BATCH, help="images at a time")
     evaluate.add_argument("--device", default="auto", help="auto, cpu or cuda")
     evaluate.add_argument("--precision", help="fp32 or bf16 (autocast); default: the weights' own, else fp32")

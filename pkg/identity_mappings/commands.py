@@ -4,7 +4,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -12,11 +12,11 @@ import filelock
 
 from . import data as datasets
 from . import grids
-from .data import cifar
+from .data import cifar, imagenet
 from .environment import half
 from .errors import UsageError, choose, whole
 from .experiments import paper, runs, studies
-from .experiments.protocols import TIERS, Reduction
+from .experiments.protocols import IMAGENET, TIERS, Reduction
 from .hardware import be_exact, device_name, resolve_device
 from .iteration.step import PRECISIONS
 from .machines import cluster as clusters
@@ -24,7 +24,7 @@ from .machines import contributions, queue
 from .progress import duration, listener
 from .results import costs, records, tables
 from .training import budget as budgets
-from .training import loop, train_all
+from .training import distributed, loop, train_all
 from .weights import evaluation, foreign
 from .weights import files as weights_files
 from .weights.reading import sha256
@@ -61,6 +61,8 @@ def train(table, row=(), weights=False, **asked):
     weights: keep each run's weights as seed-k.safetensors beside its record. asked: the rest of `trained`'s arguments.
     """
     planned_runs, outcomes, tier, reduction = trained(table, row, weights=weights, **asked)
+    if distributed.rank():
+        return
     print_table(table, tier, reduction, row)
     for run in planned_runs if weights else ():
         if run.weights_path().exists():
@@ -95,14 +97,20 @@ def trained(
     budget=None,
     cluster=None,
     shared=False,
+    data=None,
 ):
-    """(runs, {run: its outcome}, tier, reduction): what a command plans, once it is trained."""
+    """(runs, {run: its outcome}, tier, reduction): what a command plans, once it is trained.
+
+    data: ImageNet's folder. Processes that torchrun started train Table 5's runs together, and the first one speaks.
+    """
+    imagenet.choose_folder(data)
     choose(precision, PRECISIONS, "precision")
     cut = Reduction(depth, iterations, width)
     with trainer(cluster, shared) as (resolve, training):
         planned_runs, device, tier, reduction = planned(table, row, tier, tuple(seed) or None, cut, device, resolve)
         planned_runs = [replace(run, watched=watched) for run in planned_runs]
-        name_kept(planned_runs, precision)
+        if not distributed.rank():
+            name_kept(planned_runs, precision)
         outcomes = train_runs(planned_runs, device, precision, weights, budget, training)
     return planned_runs, outcomes, tier, reduction
 
@@ -119,6 +127,8 @@ def trainer(cluster=None, shared=False):
             raise UsageError("--shared says how the machines of a cluster keep records: it needs --cluster")
         yield resolve_device, train_all
         return
+    if distributed.launched():
+        raise UsageError("--cluster trains runs on many machines, torchrun one run by many processes: leave one out")
     with clusters.connected(cluster) as found:
         resolve = partial(_of_cluster, found)
         yield resolve, partial(clusters.train_on_cluster, shared=shared)
@@ -141,16 +151,48 @@ def train_runs(planned_runs, device, precision, weights=False, budget=None, trai
         weights_files.check_installed()
     for dataset in dict.fromkeys(run.recipe.dataset for run in planned_runs if records.peek(run) is None):
         datasets.load(dataset)
-    with listener() as report:
+    progress = nullcontext(loop.nothing) if distributed.rank() else listener()
+    with distributed.joined(device), progress as report:
         pace = budgets.Pace(report)
         outcomes = train(planned_runs, pace, device=device, precision=precision, weights=weights, until=until)
-    if left := [run for run, outcome in outcomes.items() if outcome is None]:
+    left = [run for run, outcome in outcomes.items() if outcome is None]
+    if left and not distributed.rank():
         seconds = pace.left(left)
         rest = "" if seconds is None else f", about {duration(seconds)} of training on this machine"
         ended = len(outcomes) - len(left)
         print(f"the budget is spent: {ended} of {len(outcomes)} runs have ended, {len(left)} are left{rest}: ", end="")
         print("the same command goes on")
     return outcomes
+
+
+def train_on_gpus(gpus, planned_runs, precision, weights=False, budget=None):
+    """Train Table 5's runs, one after another, on several GPUs of this machine: one process each, by torchrun.
+
+    Raises UsageError for another table, for more GPUs than there are, and where torchrun gave up.
+    """
+    if any(run.row.table != 5 for run in planned_runs):
+        raise UsageError("--gpus is for Table 5, whose runs several GPUs share; others train side by side on one")
+    distributed.check_devices(gpus)
+    status = distributed.run(gpus, _as_arguments(planned_runs, precision, weights, budget))
+    if status:
+        raise UsageError(
+            f"training on {gpus} GPUs ended with status {status}, see above; the same command goes on from the last "
+            f"checkpoint"
+        )
+
+
+def _as_arguments(planned_runs, precision, weights, budget=None):
+    """The arguments of `train` that stand for these runs, which are of one table, tier and reduction."""
+    first = planned_runs[0]
+    arguments = ["--table", str(first.row.table), "--tier", first.tier, "--precision", precision]
+    for row in dict.fromkeys(run.row.id for run in planned_runs):
+        arguments += ["--row", row]
+    for seed in dict.fromkeys(run.seed for run in planned_runs):
+        arguments += ["--seed", str(seed)]
+    for name, value in vars(first.reduction).items():
+        arguments += [] if value is None else [f"--{name}", str(value)]
+    arguments += ["--budget", budget] if budget else []
+    return arguments + ["--weights"] * weights
 
 
 def name_kept(planned_runs, precision):
@@ -176,7 +218,7 @@ def evaluate(
     layout=None,
     depth=None,
     branch=None,
-    crop=224,
+    crop=None,
     batch=evaluation.BATCH,
     device="auto",
     precision=None,
@@ -186,8 +228,9 @@ def evaluate(
     """Print a network's error on a data set's test images, and how it was taken.
 
     weights: a file of this library, or with `layout` another repository's checkpoint. dataset, precision: default those
-    of the weights. data: the folder of CIFAR's files or of images by class; default: the data folder. mean, std: of
-    each channel, of values from 0 to 1, to normalise by; default: as the weights or their layout say.
+    of the weights. data: the folder of CIFAR's files or of images by class; default: the data folder. crop: default the
+    first of the tests of the weights' protocol. mean, std: of each channel, of values from 0 to 1, to normalise by;
+    default: as the weights or their layout say. Under torchrun the processes share the images.
     """
     device = resolve_device(device)
     if batch < 1:
@@ -208,10 +251,18 @@ def evaluate(
         batches, words = evaluation.small_batches(network.spec, dataset, images, data, batch, device)
         where = dataset
     else:
-        place = data or datasets.data_dir() / "imagenet"
-        batches, words = evaluation.folder_batches(network.spec, place, images, crop, batch)
-        where = f"{dataset} ({place}), shorter side {evaluation.CROPS[crop]}, crop {crop}"
-    score = evaluation.score(network, batches, device, precision)
+        tests = record.get("recipe", {}).get("protocol", {}).get("tests", IMAGENET.tests)
+        evaluation.folder_test(images, crop, tests)  # before a million files are listed
+        files = evaluation.test_files(dataset, data)
+        share = distributed.rank(), distributed.size()
+        how = (crop, batch, tests, share, device)
+        batches, words, side, crop = evaluation.folder_batches(network.spec, files, images, *how)
+        where = f"{dataset} ({files[0].root}), shorter side {side}, crop {crop}"
+    with distributed.joined(device):
+        shared = {} if dataset in evaluation.SMALL else {"total": distributed.total}
+        score = evaluation.score(network, batches, device, precision, **shared)
+    if distributed.rank():
+        return
     print(score)
     print(f"{network.spec} on {where}; normalised by {words}; {device_name(device)}, {precision}")
     print(f"{weights}: SHA-256 {sha256(weights)}")

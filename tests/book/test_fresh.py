@@ -134,6 +134,13 @@ def test_a_package_counts(repository, monkeypatch):
     assert built(repository)[0] == EXECUTED
 
 
+def test_the_books_packages_count_and_no_others():
+    """A page is not executed anew for a package that only the tests use."""
+    named = fresh.packages().decode()
+    assert all(f"'{name}'" in named for name in ("torch", "matplotlib", "jupyter-book", "nbclient"))
+    assert not any(f"'{name}'" in named for name in ("ruff", "hypothesis", "playwright"))
+
+
 PACKAGE = BOOK.parent / "pkg" / "identity_mappings"
 
 

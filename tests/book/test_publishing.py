@@ -17,6 +17,8 @@ from identity_mappings.pages.book import site
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import about  # noqa: E402
+import accessible  # noqa: E402
+import previews  # noqa: E402
 import takeaway  # noqa: E402
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -130,3 +132,22 @@ def test_a_description_is_the_first_paragraph_cut_at_a_word():
     assert about.first_sentences(publish_doctree(f"Title\n=====\n\nBack\n\n{short}\n\nMore.\n")) == short
     long = about.first_sentences(publish_doctree("word " * 100))
     assert long.endswith("word …") and len(long) <= about.DESCRIPTION + 2
+
+
+def test_an_equation_has_the_papers_number():
+    """Which its label says; every labelled equation of the book is one of the paper's nine, and none stands twice."""
+    labels = [
+        label
+        for page in (ROOT / "book").glob("*.md")
+        for label in re.findall(r"^:label: (.*)$", page.read_text(), re.M)
+    ]
+    assert sorted(map(previews.papers_number, labels)) == list(range(1, 10))
+
+
+def test_a_table_of_marks_stays_a_table_on_a_phone():
+    """And one of words becomes cards, each cell told its column's name."""
+    head = "<table><thead><tr><th>who</th><th>1</th><th>2</th></tr></thead><tbody><tr><td>a name</td>"
+    marks, words = (
+        accessible.with_labels(f"{head}<td>{cell}</td><td></td></tr></tbody></table>") for cell in ("✓", "some words")
+    )
+    assert 'class="marks"' in marks and 'class="cards"' in words and 'data-label="1"' in words

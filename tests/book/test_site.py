@@ -6,7 +6,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pytest
+from bs4 import BeautifulSoup
 
+from identity_mappings.experiments import paper
 from identity_mappings.pages import published
 from identity_mappings.pages.book.site import chromium
 
@@ -155,13 +157,59 @@ def test_every_figure_has_a_caption_of_a_sentence(visit, name):
         assert re.search(r"\w.*\.", caption.locator("figcaption").inner_text())
 
 
+@pytest.mark.parametrize("name", sorted(DIFFERENT.values()))
+def test_words_in_pictures_can_be_read_on_a_phone(visit, name):
+    """Nine pixels and more, as a browser lays them out; small numbers above a ten, say, may be smaller."""
+    page = visit(name)
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.wait_for_timeout(50)
+    sizes = page.evaluate(
+        """() => [...document.querySelectorAll("figure.drawn svg")].map((svg) => {
+          const scale = svg.getBoundingClientRect().width / (svg.viewBox.baseVal.width || 1);
+          const sizes = [...svg.querySelectorAll("text")].map((text) => parseFloat(getComputedStyle(text).fontSize));
+          return Math.max(0, ...sizes) * scale;
+        })"""
+    )
+    assert all(size >= 8.5 for size in sizes if size), sizes
+
+
+def records_on(address):
+    """The records that a page offers for download, as files of the site."""
+    links = re.findall(r'class="reference download internal"[^>]*href="([^"]+\.json)"', (SITE / address).read_text())
+    return [(SITE / address).parent / link for link in links]
+
+
 @pytest.mark.parametrize("name", [f"table-{table}.html" for table in (1, 2, 3, 4)])
-def test_a_number_of_a_table_leads_to_a_record(name):
-    links = re.findall(r'href="(rows/[^"#]+\.html)', (SITE / name).read_text())
-    for address in set(links):
-        text = (SITE / address).read_text()
-        records = re.findall(r'class="reference download internal"[^>]*href="([^"]+\.json)"', text)
-        assert records and all(((SITE / address).parent / path).exists() for path in records)
+def test_every_number_of_a_table_leads_to_a_page_with_its_record(name):
+    soup = BeautifulSoup((SITE / name).read_text(), "html.parser")
+    cells = soup.select(
+        "table.results td:is([data-label='ours'], [data-label^='training loss'], [data-label^='test error'])"
+    )
+    assert cells
+    for cell in cells:
+        numbers, links = re.findall(r"\d+\.\d+", cell.get_text()), [link["href"] for link in cell.find_all("a")]
+        assert bool(links) == bool(numbers) or cell.get_text().startswith("fail"), cell
+        for address in links:
+            found = records_on(address.split("#")[0])
+            assert address.startswith("rows/") and found and all(path.exists() for path in found)
+
+
+@pytest.mark.parametrize("name", ["gate-bias.html", "choices.html", "inside.html"])
+def test_a_page_of_runs_that_are_no_rows_holds_their_records(name):
+    found = records_on(name)
+    assert found and all(path.exists() for path in found)
+
+
+IDS = {row.id for table in paper.TABLES for row in paper.rows(table)} - {"original", "plain", "dropout"}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_title_or_entry_of_the_navigation_is_a_rows_id_or_says_not_run(name):
+    soup = BeautifulSoup((SITE / name).read_text(), "html.parser")
+    told = soup.select("title, h1, h2, h3, .bd-sidebar-primary a, .bd-sidebar-secondary a, .prev-next-area a")
+    assert told
+    for words in (each.get_text(" ", strip=True) for each in told):
+        assert not set(re.findall(r"[\w.-]+", words)) & IDS and "not run" not in words.lower()
 
 
 def test_chapters_come_before_rows_in_a_search(visit):

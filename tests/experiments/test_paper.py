@@ -95,28 +95,31 @@ def test_unknown_names_list_the_valid_ones_closest_first(table, ids, message):
 
 
 def test_table_5_as_printed():
-    for line, row in zip(TABLE_5.split("\n")[1:-1], paper.TABLE_5, strict=True):
-        name, unit, augmentation, *numbers = line.split()
-        assert name in row.method and (unit == "-" or unit in row.method)
-        assert row.augmentation.replace(" ", "-") == augmentation
-        assert [*row.crops, row.top1, row.top5] == [float(number) for number in numbers]
-
-
-def test_table_5_names_the_nets_that_it_describes():
-    for row in (*paper.TABLE_5, *paper.SECTION_5):
-        if row.network is None:
-            continue
-        unit = {"original": "original", "full pre-activation": "pre-act"}.get(row.network.order, row.network.order)
-        assert row.method.startswith(f"ResNet-{row.network.depth}, {unit}")
-        assert (row.network.stem, row.network.classes, row.network.branch) == ("imagenet", 1000, "bottleneck")
+    lines = [line.split() for line in TABLE_5.split("\n")[1:-1]]
+    *ours, (_, _, augmentation, _, _, top1, top5) = lines
+    (quoted,) = [cited for cited in paper.CITED if cited.dataset == "imagenet"]
+    assert (quoted.method, quoted.error, quoted.top5) == ("Inception v3", float(top1), float(top5))
+    for (depth, unit, augmentation, crop, test_crop, top1, top5), row in zip(ours, paper.rows(5), strict=False):
+        network, test = row.networks[""], dict(zip(("trained", "larger"), row.protocol.tests, strict=True))[row.crop]
+        assert (network.depth, network.order) == (int(depth), {"pre-act": "full pre-activation"}.get(unit, unit))
+        assert (network.stem, network.classes, network.branch) == ("imagenet", 1000, "bottleneck")
+        assert row.protocol.augmentation.replace("scale and aspect ratio", "scale+asp-ratio") == augmentation
+        assert (row.protocol.crop, test[0], test[2]) == (int(crop), row.crop, int(test_crop))
+        assert str(row.published) == f"{top1} / {top5}"
 
 
 def test_section_5_on_bn_after_addition():
     """ "24.6%/7.5%, vs. the original ResNet-101's 23.6%/7.1%", on a crop of 224x224."""
-    found = {row.network.order: (row.top1, row.top5, row.crops[1]) for row in paper.SECTION_5}
-    assert found == {"BN after addition": (24.6, 7.5, 224), "original": (23.6, 7.1, 224)}
+    found = {row.networks[""].order: (str(row.published), row.crop) for row in paper.rows(5) if "101" in row.id}
+    assert found == {"BN after addition": ("24.6 / 7.5", "trained"), "original": ("23.6 / 7.1", "trained")}
 
 
-def test_table_5_is_not_to_be_run_and_one_line_says_so():
-    with pytest.raises(UsageError, match="^Table 5 is of ImageNet, which nothing here trains yet: .*1, 2, 3 and 4$"):
-        paper.rows("5")
+def test_a_net_that_table_5_tests_at_two_crops_is_trained_once():
+    both = paper.rows(5, ["152-original-224", "152-original-320"])
+    assert len(plan(both, "paper", 1)) == 1 and len(plan(paper.rows(5), "paper", 1)) == 7
+    made = {
+        "test_error": 25.0,
+        "crops": {"trained": {"top1": 25.0, "top5": 8.0}, "larger": {"top1": 22.0, "top5": 6.0}},
+    }
+    assert [row.errors(made) for row in both] == [(25.0, 8.0), (22.0, 6.0)]
+    assert both[0].errors({"test_error": None}) == (None, None)  # diverged

@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 
 from identity_mappings import ORDERS, UsageError, shortcut
 from identity_mappings.experiments import paper
-from identity_mappings.experiments.protocols import CIFAR, POCKET, QUICK, SMOKE, Protocol, Recipe, Reduction, recipe
+from identity_mappings.experiments.protocols import (
+    CIFAR,
+    IMAGENET,
+    POCKET,
+    QUICK,
+    SMOKE,
+    ImageNetProtocol,
+    Protocol,
+    Recipe,
+    Reduction,
+    recipe,
+)
 
 RATES = {0: 0.01, 399: 0.01, 400: 0.1, 31_999: 0.1, 32_000: 0.01, 47_999: 0.01, 48_000: 0.001, 63_999: 0.001}
 
@@ -198,7 +209,38 @@ def test_a_name_that_is_no_reductions_is_refused(name):
     assert str(caught.value).endswith(f"got {name!r}")
 
 
-SPECIFICATIONS = [CIFAR, Reduction(8), *ORDERS.values(), shortcut("dropout", p=0.5)]
+def test_imagenets_protocol_is_the_appendixs():
+    assert (IMAGENET.batch, IMAGENET.bn_group, IMAGENET.momentum, IMAGENET.weight_decay) == (256, 32, 0.9, 1e-4)
+    epochs = [iterations * 256 / 1_281_167 for iterations in (*IMAGENET.drops, IMAGENET.iterations)]
+    assert epochs == pytest.approx([30, 60, 90], abs=1e-3)
+    rates = [IMAGENET.rate(iteration) for iteration in (0, IMAGENET.drops[0] - 1, *IMAGENET.drops)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.001])  # "no warming up"
+    assert (IMAGENET.crop, IMAGENET.shorter, IMAGENET.nesterov) == (224, (256, 480), False)
+    with pytest.raises(UsageError, match="augmentation must be one of: .*got 'other'"):
+        ImageNetProtocol(augmentation="other")
+
+
+@pytest.mark.parametrize("tier", ["smoke", "pocket", "quick"])
+def test_the_small_tiers_of_table_5_keep_what_sets_a_row_apart(tier):
+    rows = paper.rows(5)
+    small = [recipe(row.recipe(), tier) for row in rows]
+    assert [each.network.depth for each in small] == [row.networks[""].depth for row in rows]
+    assert [each.network.order for each in small] == [row.networks[""].order for row in rows]
+    assert [each.protocol.augmentation for each in small] == [row.protocol.augmentation for row in rows]
+    assert [each.protocol.jitter for each in small] == [row.protocol.jitter for row in rows]
+    classes, batch, iterations = {"smoke": (10, 64, 200), "pocket": (10, 64, 2_000), "quick": (100, 256, 45_041)}[tier]
+    assert {(each.network.classes, each.protocol.batch, each.protocol.iterations) for each in small} == {
+        (classes, batch, iterations)
+    }
+    for each in small:
+        assert each.protocol.bn_group == 32
+        thirds = [round(3 * drop / each.protocol.iterations, 2) for drop in each.protocol.drops]
+        assert thirds == pytest.approx([1, 2], abs=0.03)
+        ratios = [side / each.protocol.crop for side in (*each.protocol.shorter, *each.protocol.tests[1][1:])]
+        assert ratios == pytest.approx([256 / 224, 480 / 224, 320 / 224, 320 / 224], abs=0.01)
+
+
+SPECIFICATIONS = [CIFAR, IMAGENET, Reduction(8), *ORDERS.values(), shortcut("dropout", p=0.5)]
 SPECIFICATIONS += [tier_recipe("paper"), tier_recipe("paper").network]
 
 

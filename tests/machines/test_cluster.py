@@ -17,7 +17,7 @@ from identity_mappings.errors import Interrupted, UsageError
 from identity_mappings.machines import cluster
 from identity_mappings.results import records
 from identity_mappings.training import checkpoint, train
-from identity_mappings.training.loop import How
+from identity_mappings.training.loop import How, locked
 
 
 class Reference:
@@ -26,13 +26,77 @@ class Reference:
 
 
 class Here:
-    """Ray's calls answered in this process, at once."""
+    """Ray's calls answered in this process: tasks one after the other, each when it is waited for."""
+
+    class exceptions:
+        """None of these is raised here."""
+
+        WorkerCrashedError = NodeDiedError = OutOfMemoryError = TaskCancelledError = type("Lost", (Exception,), {})
+        RayActorError = RaySystemError = WorkerCrashedError
+
+    class util:
+        class scheduling_strategies:
+            @staticmethod
+            def NodeAffinitySchedulingStrategy(node, soft):
+                return node
+
+    def get_runtime_context(self):
+        return Local(None)
+
+    def put(self, value):
+        return Reference(value)
 
     def get(self, reference):
         return reference.value
 
     def wait(self, references, timeout=None):
-        return references, []
+        first = references[0]
+        if isinstance(first, Task):
+            first.run()
+        return references[:1], references[1:]
+
+    def cancel(self, task):
+        task.cancelled = True
+
+    def remote(self, **_):
+        return lambda made: Remote(made) if isinstance(made, type) else Remote(made).options()
+
+
+class Task:
+    """A task's reference: its function is called when it is first waited for; what it raises, `get` raises."""
+
+    def __init__(self, function, arguments):
+        self.function, self.arguments, self.ended, self.cancelled = function, arguments, None, False
+
+    def run(self):
+        if self.ended is None:
+            given = [each.value if isinstance(each, Reference) else each for each in self.arguments]
+            try:
+                self.ended = ("is", self.function(*given))
+            except UsageError as error:
+                self.ended = ("raised", error)
+
+    @property
+    def value(self):
+        if self.cancelled:
+            raise Here.exceptions.TaskCancelledError
+        how, what = self.ended
+        if how == "raised":
+            raise what
+        return what
+
+
+class Remote:
+    """What `ray.remote` makes of a class or a function."""
+
+    def __init__(self, made):
+        self.made = made
+
+    def options(self, **_):
+        return self
+
+    def remote(self, *arguments):
+        return Local(self.made(*arguments)) if isinstance(self.made, type) else Task(self.made, arguments)
 
 
 class Local:
@@ -40,6 +104,9 @@ class Local:
 
     def __init__(self, home):
         self.home = home
+
+    def get_node_id(self):
+        return "here"
 
     def __getattr__(self, name):
         class Method:
@@ -103,6 +170,42 @@ def test_weights_come_home_with_the_record(run, here, tmp_path):
     _, weights = work(cluster.Home(tmp_path), run, results=tmp_path, weights=True)
     train(run, results=tmp_path / "alone", threads=1, weights=True)
     assert len(weights) == run.weights_path(tmp_path / "alone").stat().st_size
+
+
+def test_a_job_ends_as_its_runs_do_alone(here, tmp_path):
+    """From the runs to the records at home; a damaged record and a checkpoint of something else are told, and stay."""
+    runs = [small_run(1, "original", seed=seed) for seed in range(4)]
+    damaged, foreign, *good = runs
+    for path in (damaged.record_path(tmp_path), foreign.checkpoint_path(tmp_path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"{")
+    events = []
+    outcomes = cluster.train_on_cluster(runs, events.append, results=tmp_path)
+    assert list(outcomes) == runs and {event["run"] for event in events} == {run.name for run in runs[2:]}
+    assert "must be a run record" in str(outcomes[damaged]) and "must be a checkpoint" in str(outcomes[foreign])
+    for run in good:
+        assert records.read(run, tmp_path) == outcomes[run]
+        assert records.numbers(outcomes[run]) == records.numbers(train(run, results=tmp_path / "alone"))
+    folder = damaged.folder(tmp_path)
+    left = {damaged.record_path(tmp_path), foreign.checkpoint_path(tmp_path)} | {r.record_path(tmp_path) for r in good}
+    assert {path for path in folder.iterdir() if path.suffix != ".lock"} == left
+    assert cluster.train_on_cluster(good, results=tmp_path) == {run: outcomes[run] for run in good}
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(here, tmp_path):
+    held, free = (small_run(1, "original", seed=seed) for seed in (0, 1))
+    with locked(held, tmp_path):
+        outcomes = cluster.train_on_cluster([held, free], results=tmp_path)
+    assert "is being trained by another process" in str(outcomes[held]) and outcomes[free]["status"] == "finished"
+
+
+def test_a_budget_on_a_cluster_ends_in_time_and_the_same_call_goes_on(here, tmp_path):
+    """The first run's task is under way when the time is up, the second's has not begun: it is cancelled."""
+    runs = [small_run(1, "original", seed=seed) for seed in (0, 1)]
+    outcomes = cluster.train_on_cluster(runs, results=tmp_path, until=time.monotonic() + cluster.LEAVE)
+    assert outcomes[runs[1]] is None and not runs[1].record_path(tmp_path).exists()
+    outcomes = cluster.train_on_cluster(runs, results=tmp_path)
+    assert numbers(outcomes) == numbers({run: train(run, results=tmp_path / "alone") for run in runs})
 
 
 def test_a_machine_with_another_library_is_refused(run, here, tmp_path):

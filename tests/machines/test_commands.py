@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,11 @@ from conftest import small_run
 from identity_mappings import commands
 from identity_mappings.__main__ import main
 from identity_mappings.errors import UsageError
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.protocols import Reduction
+from identity_mappings.machines import contributions
 from identity_mappings.nets.counts import Counts
+from identity_mappings.results import records
 from identity_mappings.training import budget
 
 COMMITTED = Path(__file__).resolve().parents[2] / "results"
@@ -59,11 +64,18 @@ def test_a_refused_record_is_a_line_and_status_2(results, capsys):
     assert main(["contribute", "--tier", "gold"]) == main(["contribute", "--table", "2"]) == 2
 
 
-def test_what_git_knows_already_is_not_contributed_again(monkeypatch, capsys, tmp_path):
-    monkeypatch.setenv("IDENTITY_MAPPINGS_RESULTS", str(COMMITTED))
-    monkeypatch.chdir(tmp_path)
-    assert main(["contribute", "--table", "choices"]) == 2
+def test_what_git_knows_already_is_not_contributed_again(results, monkeypatch, capsys):
+    """Of a checkout of its own, whatever has been run in this one."""
+    first = lay(results)
+    for words in ["init", "-q"], ["add", "results"]:
+        subprocess.run(["git", "-C", results.parent, *words], check=True)
+    monkeypatch.setattr(contributions, "_root", lambda: results.parent)
+    assert main(["contribute", "--table", "1"]) == 2
     assert "there is no finished run to contribute" in capsys.readouterr().err
+    first.with_name("seed-1.json").write_text(json.dumps(RECORD | {"seed": 1}))
+    (row,) = paper.rows(1, ["original"])
+    found = records.runs_of(row, "quick", Reduction(depth=20))
+    assert [run.seed for run in found] == [0, 1] and [run.seed for run in contributions.own(found)] == [1]
 
 
 def test_a_budget_that_is_spent_ends_with_status_0_and_a_line(results, capsys, monkeypatch):

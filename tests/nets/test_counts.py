@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
 from identity_mappings import shortcut
-from identity_mappings.nets import counts
-from identity_mappings.nets.counts import activation_bytes, count, parameters
+from identity_mappings.nets.counts import _outline, activation_bytes, count, parameters
 from identity_mappings.nets.networks import cifar_spec, imagenet_spec
 from identity_mappings.nets.norm import set_group
 
@@ -28,13 +28,6 @@ def test_counts_of_a_small_network_by_hand():
     assert found.macs == sum(9 * into * out * places for into, out, places in convs) + 64 * 10
 
 
-@pytest.mark.parametrize("choices", [{}, {"branch": "bottleneck"}, {"branch": "one-layer", "widths": (8, 16, 32)}])
-def test_a_deep_net_is_counted_from_two_shallow_ones(choices):
-    """As a count of all its layers has it, with gates too."""
-    for spec in (cifar_spec(38, **choices), cifar_spec(20, **choices, shortcut=shortcut("exclusive gate", bias=-6))):
-        assert spec.units[0] > 1 and count(spec, (16, 16)) == counts._counted(spec, (16, 16))
-
-
 def test_multiply_adds_of_a_net_with_zero_padded_shortcuts():
     # stem 3x3 from 3 to 16 on 8x8; a unit of two convs at each of three sizes; a linear layer
     stem = 9 * 3 * 16 * 64
@@ -49,6 +42,45 @@ def test_multiply_adds_of_resnet_152_are_those_of_its_paper():
 @pytest.mark.parametrize("spec, number", [(cifar_spec(110), 1_727_962), (imagenet_spec(152), 60_192_808)])
 def test_parameters(spec, number):
     assert parameters(spec) == number
+
+
+def counted_whole(spec, size):
+    """(elements, widest, macs) of the whole network, layer by layer, from one real image."""
+    network, convs, macs = spec.build().eval(), [], []
+
+    def note(module, _, output):
+        convs.append(output.numel() * isinstance(module, nn.Conv2d))
+        macs.append(output.numel() * module.weight[0].numel())
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(note)
+    with torch.no_grad():
+        network(torch.zeros(1, spec.channels, *size))
+    return sum(convs), max(convs), sum(macs)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *(cifar_spec(depth, branch=branch) for depth, branch in ((8, "basic"), (20, "basic"), (35, "one-layer"))),
+        cifar_spec(38, branch="bottleneck", order="full pre-activation"),
+        cifar_spec(20, shortcut=shortcut("exclusive gate", bias=-6)),
+        cifar_spec(20, shortcut=shortcut("1x1 conv")),
+        imagenet_spec(50, widths=(4, 8, 16, 32)),
+    ],
+    ids=str,
+)
+def test_a_deep_net_is_counted_from_two_units_of_each_stage(spec):
+    counts = count(spec, (32, 24))
+    assert (counts.elements, counts.widest, counts.macs) == counted_whole(spec, (32, 24))
+    assert parameters(spec) == sum(parameter.numel() for parameter in spec.build().parameters())
+
+
+def test_the_deepest_net_is_built_in_outline_only():
+    """ResNet-1202 once took seconds, and a check of a hundred records a minute of them."""
+    network, times = _outline(cifar_spec(1202))
+    assert len(network.units) == 6 and sum({times[unit] for unit in network.units} - {1}) == 199
 
 
 def kept(spec, batch, precision, side=32):

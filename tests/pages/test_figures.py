@@ -47,6 +47,18 @@ def test_a_figure_without_runs_says_what_it_needs(folder):
     assert text.endswith("Not drawn: no tier has runs of both.") and "What the paper sees" in text
 
 
+@pytest.mark.parametrize("figure", figures.FIGURES.values(), ids=lambda figure: figure.name)
+def test_every_figure_appears_once_its_records_are_there(folder, outcome, figure):
+    """And one run of each row, however far apart they lie, is told as undecided."""
+    for (table, id), error in zip(figure.rows, (40.0, 80.0), strict=True):
+        assert "Not drawn" in show.figure(figure.name).data
+        write(outcome(error), table, id, "pocket")
+    shown = show.figure(figure.name)
+    assert isinstance(shown, show.Curves) and shown.title.startswith(figure.title)
+    assert ": undecided (n = 1, +40.0)." in shown.caption
+    assert not {"seen", "contradicted"} & set(shown.caption.replace("the paper sees", "").split())
+
+
 def test_a_figure_is_drawn_from_curves_with_enough_points(folder, outcome):
     figure = figures.figure("6-left")
     write(outcome(5.0), 2, "110-original", "quick", points=17)

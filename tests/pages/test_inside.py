@@ -1,6 +1,7 @@
 """What the book shows of watched runs: from their records alone, and "not run" where there are none."""
 
 import json
+import re
 
 import pytest
 
@@ -83,7 +84,11 @@ def test_lines_are_medians_over_seeds(put):
     assert "| ResNet-164 | original | all | 3 | 60.0 |  |  |  | 30.0 | 51.0 |" in table
     assert "| ResNet-164 | original | 2 | 3 | 60.0 |  |  |  | 30.0 | 51.0 |" in table
     assert "| ResNet-164 | original | 3 | 3 | 70.0 |  |  |  | 40.0 | 51.0 |" in table
-    assert inside.provenance(folder).count("ResNet-164, original, seed") == 3
+    lines = inside.provenance(folder, folder / "book").splitlines()
+    assert [
+        re.search(r"ResNet-164, original, seed (\d): \{download\}`JSON <(.*?)>`", line).groups() for line in lines
+    ] == [(str(seed), f"../smoke/table-2/164-original/watched-{seed}.json") for seed in range(3)]
+    assert all((folder / "smoke" / "table-2" / "164-original" / f"watched-{seed}.json").exists() for seed in range(3))
 
 
 def test_the_tier_nearest_to_the_paper_is_shown_and_the_one_with_more_rows_first(put):

@@ -136,6 +136,45 @@ def test_a_chart_of_single_pairs_shows_no_interval_and_says_so(ran):
     assert [text.get_text() for text in legend.get_texts()] == ["undecided, one pair"]
 
 
+def test_every_ordering_of_the_paper_is_named_once(three_seeds, monkeypatch):
+    monkeypatch.setenv("IDENTITY_MAPPINGS_RESULTS", str(three_seeds))
+    text = pages.orderings(1, three_seeds).data
+    parts = dict(re.findall(r"\*(\w[\w ]*)\*: (.*?)\.(?= \*|$)", text))
+    assert parts["Seen"] == "1x1 conv shortcut: worse (n = 3)" and parts["Contradicted"] == "none"
+    named = [words for words in "; ".join(parts.values()).split("; ") if words != "none"]
+    assert len(named) == sum(row.claim is not None for row in paper.rows(1))
+
+
+def test_one_run_is_no_verdict(ran):
+    ran(1, "original", "pocket", (50.0,))
+    for id in ("conv-1x1", "scaling-0.5-0.5", "exclusive-gating-0-to-5", "shortcut-gating-6"):
+        ran(1, id, "pocket", (80.0,))
+    said = pages.orderings(1, ran.results).data + pages.seen(1, results=ran.results).data
+    said += pages.table(1, ran.results).data + pages.forest(1, ran.results).alt
+    assert "*Seen*: none. *Contradicted*: none." in said
+    assert not re.search(r": (seen|contradicted) \(|, (seen|contradicted)\b", said)
+
+
+def test_the_end_of_training_leads_to_its_runs(ran):
+    ran(3, "cifar10-110-original", "pocket", (50.0,))
+    assert "no pair has both" in pages.convergence(ran.results).data
+    ran(3, "cifar10-110-pre-activation", "pocket", (40.0,))
+    (line,) = [line for line in pages.convergence(ran.results).data.splitlines() if "pocket" in line]
+    assert line.count("](rows/table-3/cifar10-110-original.md)") == 2 and "[50.00]" in line
+    assert line.count("](rows/table-3/cifar10-110-pre-activation.md)") == 2 and line.count("undecided (n = 1") == 2
+
+
+def test_a_studys_records_can_be_downloaded(outcome, tmp_path):
+    assert "No run of its own" in pages.study_records("gate-bias", tmp_path).data
+    (row,) = paper.rows("gate-bias", ["bias-4"])
+    for seed in (0, 1):
+        records.write(Run(row, "", "smoke", seed), outcome(2.0), tmp_path)
+    text = pages.study_records("gate-bias", tmp_path).data
+    found = re.findall(r"(\d): \{download\}`JSON <(.*?)>`", text)
+    assert [seed for seed, _ in found] == ["0", "1"]
+    assert all((Path(pages.__file__).parents[4] / "book" / path).resolve().exists() for _, path in found)
+
+
 def test_a_new_record_changes_the_pages(three_seeds, ran):
     folder = three_seeds / "book" / "rows"
     rows.write_all(folder, three_seeds)

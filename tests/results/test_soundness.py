@@ -2,19 +2,19 @@
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from conftest import known
 from fuzz_records import fuzz
 
 from identity_mappings import UsageError, commands
+from identity_mappings.analysis.measurements import UnitMeasurement
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.results import records, soundness, tables
 from identity_mappings.results.statistics import summarise
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_record_of_before_the_digest_is_read(run, written, tmp_path):
 
 @pytest.mark.parametrize("folder", ["results", "book/precision"])
 def test_the_committed_records_are_sound(folder):
-    paths = list((ROOT / folder).rglob("*.json"))
+    paths = known(folder=folder)
     assert paths
     for path in paths:
         assert soundness.parse(path.read_bytes())["format"] == 1
@@ -76,6 +76,15 @@ def test_a_field_of_another_type_is_named(run, written, tmp_path, digest):
         assert f"its {name} is not what it must be" in refusal(run, tmp_path)
 
 
+UNITS = {"iteration": 0} | {name: [0.5] for name in soundness.UNITS}  # what one unit was at one moment
+
+
+def test_units_have_the_measurements_that_are_taken(run, written, tmp_path):
+    taken = {field.name for field in fields(UnitMeasurement)} - {"unit"}
+    assert soundness.UNITS.keys() == taken
+    soundness.check(sealed(written | {"units": [UNITS | {"gradient": [None]}]}))
+
+
 @pytest.mark.parametrize(
     "changes, fault",
     [
@@ -90,7 +99,12 @@ def test_a_field_of_another_type_is_named(run, written, tmp_path, digest):
         ({"format": 2}, "its format is not what it must be"),
         ({"recipe": {}}, "its recipe has another hash than its recipe_hash"),
         ({"units": []}, "its units is not what it must be"),
-        ({"units": [{"iteration": 0, "truncated": ["a"]}]}, "its units is not what it must be"),
+        ({"units": [UNITS | {"truncated": ["a"]}]}, "its units is not what it must be"),
+        ({"units": [UNITS | {"truncated": [None]}]}, "its units is not what it must be"),  # found by the fuzzer
+        ({"units": [UNITS | {"truncated": [1.5]}]}, "its units is not what it must be"),
+        ({"units": [UNITS | {"iteration": None}]}, "its units is not what it must be"),
+        ({"units": [{key: UNITS[key] for key in UNITS if key != "gradient"}]}, "its units is not what it must be"),
+        ({"units": [UNITS, {key: 2 * UNITS[key] for key in UNITS}]}, "its units is not what it must be"),
         ({"curve_test_images": "all"}, "its curve_test_images is not what it must be"),
         ({"digest": "0" * 64}, "its digest does not match"),
         ({"digest": None}, "its digest does not match"),

@@ -84,10 +84,10 @@ def renames_that_fail(monkeypatch, at, number):
     monkeypatch.setattr(records.os, "replace", Failing(os.replace, at, number))
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS], ids=errno.errorcode.get)
 @pytest.mark.parametrize("fail", [writes_that_fail, fsyncs_that_fail, renames_that_fail])
 @pytest.mark.parametrize("at", range(ITERATIONS + 2))  # the checkpoints, the weights, the record
-def test_a_disk_that_fails_once_is_one_line_and_the_same_call_heals(short, undisturbed, tmp_path, fail, at):
-    number = (errno.ENOSPC, errno.EIO, errno.EROFS)[at % 3]
+def test_a_disk_that_fails_once_is_one_line_and_the_same_call_heals(short, undisturbed, tmp_path, fail, at, number):
     other = replace(short, seed=1)
     (tmp_path / "kept").write_text("a finished run")
     with pytest.MonkeyPatch.context() as patch:

@@ -2,10 +2,9 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from conftest import small_run
+from conftest import ROOT, known, small_run
 from test_training import Exploding
 
 from identity_mappings import UsageError, commands
@@ -17,8 +16,6 @@ from identity_mappings.results import records, soundness, watching
 from identity_mappings.training import train
 from identity_mappings.training.state import State
 from identity_mappings.training.watched import moments
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +122,7 @@ def test_the_command_watches_and_says_where(tmp_path, monkeypatch, capsys):
 
 
 def test_committed_watched_records_are_of_the_recipe_that_they_name():
-    for path in (ROOT / "results").rglob("watched-*.json"):
+    for path in known("watched-*"):
         record = json.loads(path.read_text())
         (row,) = paper.rows(record["table"], [record["row"]])
         cut = Reduction.parse(record["reduction"])

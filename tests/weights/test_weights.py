@@ -311,7 +311,7 @@ def test_without_the_library_the_line_says_what_to_install(monkeypatch, run, tmp
 def test_a_worker_process_answers_in_one_line(pictures, monkeypatch):
     (pictures / "val/class-5/c.png").write_bytes(b"no picture")
     spec = NetworkSpec(50, branch="bottleneck", stem="imagenet", widths=(2, 2, 2, 2), classes=6)
-    batches, _ = evaluation.folder_batches(spec, pictures, None, batch=2)
+    batches, *_ = evaluation.folder_batches(spec, evaluation.test_files("folder", pictures), None, batch=2)
     with pytest.raises(UsageError, match="^[^\n]*c.png must be a picture[^\n]*$"):
         list(batches)
 
@@ -445,7 +445,8 @@ def pictures(tmp_path):
 @pytest.mark.parametrize("crop, side", [(224, 256), (320, 320)])
 def test_pictures_are_resized_and_cropped(pictures, crop, side):
     spec = NetworkSpec(50, branch="bottleneck", stem="imagenet", widths=(2, 2, 2, 2), classes=6)
-    batches, _ = evaluation.folder_batches(spec, pictures, None, crop, batch=5)
+    files = evaluation.test_files("folder", pictures)
+    batches, *_ = evaluation.folder_batches(spec, files, None, crop, batch=5)
     found = [torch.cat(parts) for parts in zip(*batches, strict=True)]
     assert found[0].shape == (12, 3, crop, crop) and found[1].tolist() == [k // 2 for k in range(12)]
     picture = Image.open(pictures / "val/class-0/a.png")  # 400 wide, 300 high

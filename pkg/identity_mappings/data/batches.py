@@ -37,6 +37,10 @@ class Images:
     def __len__(self):
         return len(self.labels)
 
+    def batches(self, protocol, seed):
+        """The training batches of a run; see `Batches`."""
+        return Batches(self, protocol, seed)
+
     @property
     def size(self):
         """(height, width) in pixels."""

@@ -1,7 +1,7 @@
-"""How a network is trained: the appendix's CIFAR protocol as the defaults of one dataclass, and the smaller tiers.
+"""How a network is trained: the appendix's two protocols, CIFAR's and ImageNet's, and the smaller tiers.
 
 Every field that papers and libraries fill in differently has a name here, the paper's choice as its default, and a
-line on why. Iterations are counted, never epochs: the paper's 64k are 163.84 passes over the 50,000 images.
+line on why. Iterations are counted, never epochs: the paper's 64k are 163.84 passes over CIFAR's 50,000 images.
 """
 
 import re
@@ -12,8 +12,8 @@ from ..errors import UsageError, choose
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """One way of training. The defaults are the paper's on CIFAR (appendix, and the first ResNet paper [1])."""
+class Training:
+    """Schedule, optimiser and BN of a training. The defaults are the paper's on CIFAR (appendix, and [1])."""
 
     iterations: int = 64_000
     batch: int = 128
@@ -30,15 +30,9 @@ class Protocol:
     bn_group: int | None = 64  # "128 on 2 GPUs (64 each)": images that BN normalises together; None: the batch
     bn_momentum: float = 0.1  # of the running statistics: Torch's default, in the authors' code; the paper is silent
     bn_eps: float = 1e-5  # as bn_momentum
-    pad: int = 4
-    pad_value: str = "mean"  # zeros around the normalised image, [1]; "black": around the raw one
-    flip: bool = True
-    normalisation: str = "pixel"  # [1] subtracts the mean image; "channel": the authors' Torch code
 
     def __post_init__(self):
         choose(self.velocity, ("pytorch", "caffe"), "velocity")
-        choose(self.pad_value, ("mean", "black"), "pad_value")
-        choose(self.normalisation, ("pixel", "channel"), "normalisation")
 
     def rate(self, iteration):
         """The learning rate of that iteration, counted from 0."""
@@ -53,7 +47,63 @@ class Protocol:
 
     def to_json(self):
         """The fields as plain JSON types."""
-        return asdict(self) | {"drops": list(self.drops)}
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+
+def _plain(value):
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True)
+class Protocol(Training):
+    """One way of training on CIFAR. The defaults are the paper's (appendix, and the first ResNet paper [1])."""
+
+    pad: int = 4
+    pad_value: str = "mean"  # zeros around the normalised image, [1]; "black": around the raw one
+    flip: bool = True
+    normalisation: str = "pixel"  # [1] subtracts the mean image; "channel": the authors' Torch code
+
+    def __post_init__(self):
+        super().__post_init__()
+        choose(self.pad_value, ("mean", "black"), "pad_value")
+        choose(self.normalisation, ("pixel", "channel"), "normalisation")
+
+    @property
+    def words(self):
+        """The augmentation as a page names it."""
+        return " and ".join([f"shifts of up to {self.pad} pixels"] * bool(self.pad) + ["flips"] * self.flip) or "none"
+
+
+@dataclass(frozen=True)
+class ImageNetProtocol(Training):
+    """One way of training on ImageNet. The defaults are the paper's (section 5, appendix, and [1])."""
+
+    iterations: int = 1_281_167 * 90 // 256  # the paper names the drops alone; the Torch code it points to ends at 90
+    batch: int = 256
+    warmup: int = 0  # "no warming up"
+    drops: tuple = (1_281_167 * 30 // 256, 1_281_167 * 60 // 256)  # "at 30 and 60 epochs"
+    bn_group: int | None = 32  # "256 on 8 GPUs (32 each)"
+    crop: int = 224
+    augmentation: str = "scale"  # [1]: a crop of the picture at a random scale; or "scale and aspect ratio", of [20]
+    shorter: tuple = (256, 480)  # pixels: the shorter side, drawn between these for "scale"
+    area: tuple = (0.08, 1.0)  # of the picture, and aspect: the rectangle that "scale and aspect ratio" draws;
+    aspect: tuple = (3 / 4, 4 / 3)  # GoogLeNet [20] as fb.resnet.torch has it
+    flip: bool = True
+    lighting: float = 0.1  # AlexNet's colour augmentation, which [1] calls standard: along the components of RGB
+    jitter: float = 0.0  # of brightness, contrast and saturation; fb.resnet.torch, whose row has it: 0.4
+    mean: tuple = (0.485, 0.456, 0.406)  # of red, green and blue from 0 to 1, and std: fb.resnet.torch's; [1] subtracts
+    std: tuple = (0.229, 0.224, 0.225)  # the mean image
+    tests: tuple = (("trained", 256, 224), ("larger", 320, 320))  # (name, shorter side, crop); the first in the curve
+
+    def __post_init__(self):
+        super().__post_init__()
+        choose(self.augmentation, ("scale", "scale and aspect ratio"), "augmentation")
+
+    @property
+    def words(self):
+        """The augmentation as a page names it."""
+        rest = ["flips"] * self.flip + ["lighting"] * bool(self.lighting) + ["colour jitter"] * bool(self.jitter)
+        return ", ".join([self.augmentation, *rest])
 
 
 CIFAR = Protocol()
@@ -71,6 +121,10 @@ RELEASED = replace(
     nesterov=True,
     normalisation="channel",
 )
+
+# The best row's weights were trained by fb.resnet.torch, with the augmentation and the colour of its recipe.
+IMAGENET = ImageNetProtocol()
+IMAGENET_ASPECT = replace(IMAGENET, augmentation="scale and aspect ratio", jitter=0.4)
 
 # A tenth of the paper's schedule. The warm-up keeps its 400 iterations: it guards the first steps, which a shorter
 # schedule does not shorten.
@@ -102,8 +156,45 @@ IMAGES = {
     "cifar100-16": "CIFAR-100 at 16x16 pixels",
     "digits": "scikit-learn's digits",
     "digit-pairs": "pairs of scikit-learn's digits",
+    "imagenet": "ImageNet",
+    "imagenet-100": "a hundred of ImageNet's classes",
+    "imagenet-10": "ten of ImageNet's classes at 64x64 pixels",
+    "drawn": "pictures that the library draws",
 }
 NARROW = {"one-layer": (8, 16, 32), "basic": (8, 16, 32), "bottleneck": (4, 8, 16)}  # the small tiers' widths
+
+
+@dataclass(frozen=True)
+class Small:
+    """What a small tier makes of ImageNet: data with their classes, schedule, sides in pixels, widths (None: all)."""
+
+    dataset: str
+    classes: int
+    changes: dict
+    widths: tuple | None = None
+
+
+# Sides of 224, 256, 320 and 480 in the ratio of 64 to 224
+_AT_64 = {"crop": 64, "shorter": (73, 137), "tests": (("trained", 73, 64), ("larger", 91, 91))}
+IMAGENET_SMALL = {
+    "smoke": Small("drawn", 10, {"iterations": 200, "batch": 64, **_AT_64}, (4, 8, 16, 32)),
+    "pocket": Small("imagenet-10", 10, {"iterations": 2_000, "batch": 64, **_AT_64}, (8, 16, 32, 64)),
+    "quick": Small("imagenet-100", 100, {"iterations": IMAGENET.iterations // 10}),  # the same 90 epochs
+}
+IMAGENET_TIERS = {
+    "smoke": "pictures that the library draws, narrow nets, nothing to download",
+    "pocket": "ten of ImageNet's classes at 64 pixels, narrow nets",
+    "quick": "a hundred of ImageNet's classes, 90 epochs of them",
+    "paper": "the paper's protocol",
+}
+
+
+def _small_imagenet(paper_recipe, tier):
+    """A row's recipe on ImageNet as a small tier trains it, with what sets the row apart kept."""
+    small, network = IMAGENET_SMALL[tier], paper_recipe.network
+    protocol = paper_recipe.protocol.shortened(small.changes["iterations"])
+    network = replace(network, classes=small.classes, widths=small.widths or network.widths)
+    return replace(paper_recipe, dataset=small.dataset, network=network, protocol=replace(protocol, **small.changes))
 
 
 @dataclass(frozen=True)
@@ -116,7 +207,7 @@ class Recipe:
 
     dataset: str
     network: object
-    protocol: Protocol
+    protocol: Training
     folds: int | None = None
 
     def to_json(self):
@@ -180,6 +271,8 @@ def recipe(paper_recipe, tier, reduction=Reduction()):
         if reduction != Reduction():
             raise UsageError(f"the paper tier is the paper's recipe; got {reduction}: reduce the quick or smoke tier")
         return paper_recipe
+    if isinstance(protocol, ImageNetProtocol):
+        return _reduced(_small_imagenet(paper_recipe, tier), tier, reduction)
     dataset = paper_recipe.dataset
     shrunk = protocol.shortened(protocol.iterations * QUICK.iterations // CIFAR.iterations)
     if tier == "pocket":
@@ -197,6 +290,12 @@ def recipe(paper_recipe, tier, reduction=Reduction()):
         shrunk = replace(SMOKE, **chosen | {"batch": SMOKE.batch * protocol.batch // CIFAR.batch})
         shrunk = shrunk.shortened(smoke_iterations(network))
         network = replace(network, widths=NARROW[network.branch], channels=1)
+    return _reduced(replace(paper_recipe, dataset=dataset, network=network, protocol=shrunk), tier, reduction)
+
+
+def _reduced(recipe, tier, reduction):
+    """A tier's recipe, cut further. Raises UsageError for what is no cut."""
+    network, shrunk = recipe.network, recipe.protocol
     if reduction.depth is not None:
         if reduction.depth >= network.depth:
             raise UsageError(f"a reduced depth must be below the row's {network.depth}; got {reduction.depth}")
@@ -215,7 +314,7 @@ def recipe(paper_recipe, tier, reduction=Reduction()):
                 f"got {reduction.iterations}"
             )
         shrunk = shrunk.shortened(reduction.iterations, min(shrunk.warmup, reduction.iterations // 16))
-    return replace(paper_recipe, dataset=dataset, network=network, protocol=shrunk)
+    return replace(recipe, network=network, protocol=shrunk)
 
 
 def smoke_iterations(network):

@@ -17,13 +17,15 @@ from ..nets.units import ResidualUnit
 from .check import Snapshot, checked
 
 COMPILED, RECORDED, PLAIN = WAYS = ("compiled and recorded", "recorded", "step by step")  # the fastest first
+UNRECORDED = "compiled"  # of units so large that a recording would save nothing
+ALL_WAYS = (COMPILED, UNRECORDED, RECORDED, PLAIN)  # names that an environment may have
 WARM_UP = 3  # iterations before recording, in which libraries choose algorithms and reserve what they need
 VARIANTS = 64  # compiled variants of one region that a process may hold: units have a handful for each kind of network
 
 
 @dataclass(frozen=True)
 class Way:
-    """How iterations are taken: `take()` takes one. name: of WAYS; agreement: what the self-check found, or None."""
+    """How iterations are taken: `take()` takes one. name: of ALL_WAYS; agreement: the self-check's, or None."""
 
     take: Any
     name: str = PLAIN

@@ -1,4 +1,4 @@
-"""Whether a run fits, from what its network keeps for the backward pass and from what the device has free."""
+"""Whether a run fits, from what its network keeps for the backward pass and from what the machine has free."""
 
 from itertools import accumulate
 

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..data.batches import Batches
 from ..nets.networks import initialise
 from ..nets.norm import BatchNorm2d, RunningStatistics, set_group
 from ..nets.precisions import PRECISIONS, autocast
@@ -41,7 +40,7 @@ class Step:
         network.recompute = recompute
         self.memory_format = memory_format(self.device, precision)
         self.network = network.to(self.device, memory_format=self.memory_format).train()
-        self.batches = Batches(images, protocol, seed)
+        self.batches = images.batches(protocol, seed)
         self.sgd = SGD(self.network, protocol)
         self.copies = Copies(self.network, self.sgd, PRECISIONS[precision])
         self.scale = LossScale(self.device) if PRECISIONS[precision] is torch.float16 else None

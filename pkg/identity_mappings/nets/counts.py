@@ -1,12 +1,12 @@
 """What a network costs, counted from its layers: parameters, multiplications, activations, a training step's memory."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import torch
 from torch import nn
 
-from .networks import BRANCHES
+from .networks import NetworkSpec
 
 BYTES = {"fp32": 4, "bf16": 2, "bf16-skip-fp32": 2, "fp16": 2}  # of an activation, by precision
 
@@ -30,45 +30,50 @@ class Counts:
 
 @lru_cache
 def count(spec, size=(32, 32)):
-    """The `Counts` of a specification's network on images of `size`, (height, width); nothing is computed.
-
-    A deep net whose stages have as many units each is counted from two shallow ones: a further unit of each adds alike.
-    """
-    more = spec.units[0] - 2
-    if more <= 0 or len(set(spec.units)) > 1 or spec.stem == "imagenet":
-        return _counted(spec, size)
-    convs = BRANCHES[spec.branch][0] * len(spec.widths)
-    one, two = (_counted(replace(spec, depth=units * convs + 2), size) for units in (1, 2))
-    elements, macs = (
-        getattr(two, name) + more * (getattr(two, name) - getattr(one, name)) for name in ("elements", "macs")
-    )
-    return Counts(elements, two.widest, macs)
-
-
-def _counted(spec, size):
-    with torch.device("meta"):
-        network = spec.build().eval()
-        image = torch.empty(1, spec.channels, *size)
-    elements, macs = [], []
+    """The `Counts` of a specification's network on images of `size`, (height, width); nothing is computed."""
+    network, times = _outline(spec)
+    elements, widest, macs = [], [], []
 
     def note(module, _, output):
         if isinstance(module, nn.Conv2d):
-            elements.append(output.numel())
-        macs.append(output.numel() * module.weight[0].numel())
+            widest.append(output.numel())
+            elements.append(times[module] * output.numel())
+        macs.append(times[module] * output.numel() * module.weight[0].numel())
 
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.register_forward_hook(note)
     with torch.no_grad():
-        network(image)
-    return Counts(sum(elements), max(elements), sum(macs))
+        network(torch.empty(1, spec.channels, *size, device="meta"))
+    return Counts(sum(elements), max(widest), sum(macs))
 
 
 @lru_cache
 def parameters(spec):
     """The number of a specification's trained parameters."""
+    network, times = _outline(spec)
+    each = ((module, parameter) for module in network.modules() for parameter in module.parameters(recurse=False))
+    return sum(times[module] * parameter.numel() for module, parameter in each)
+
+
+class _Outlined(NetworkSpec):
+    """A specification with two units a stage at most: all that are alike behind a stage's first are one."""
+
+    @property
+    def units(self):
+        return tuple(min(number, 2) for number in super().units)
+
+
+def _outline(spec):
+    """(the outlined network, without memory; {each of its modules: how often the whole network has it})."""
+    outlined = _Outlined(**{field.name: getattr(spec, field.name) for field in fields(spec)})
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in spec.build().parameters())
+        network = outlined.build().eval()
+    repeats = [times for number in spec.units for times in ((1,) if number == 1 else (1, number - 1))]
+    times = dict.fromkeys(network.modules(), 1)
+    for unit, number in zip(network.units, repeats, strict=True):
+        times |= dict.fromkeys(unit.modules(), number)
+    return network, times
 
 
 def activation_bytes(spec, size, batch, precision, recompute=False):

@@ -36,6 +36,8 @@ def result(table, row, tier, reduction=""):
     *each, ours = tables.row_lines(row, tier, reduction)
     if row.published.fails:
         said = f"the paper prints *fail*: a test error above {FAIL_ABOVE:.0f} %"
+    elif row.published.top5 is not None:
+        said = f"the paper reports a top-1 / top-5 error of **{row.published} %**"
     else:
         said = f"the paper reports a test error of **{row.published} %**, the median of 5 runs"
         if row.published.mean is not None:
@@ -68,7 +70,7 @@ def recipe(runs):
     network = recipes[0].network.to_json()
     shortcuts = "; ".join(dict.fromkeys(_settings(each.network.to_json()["shortcut"]) for each in recipes))
     drops = " and ".join(f"{drop:,}" for drop in protocol.drops)
-    augmentation = [f"shifts of up to {protocol.pad} pixels"] * bool(protocol.pad) + ["flips"] * protocol.flip
+    warmup = f"{protocol.warmup_rate:g} before iteration {protocol.warmup:,}" if protocol.warmup else "none"
     lines = [
         ("data", recipes[0].dataset),
         ("layers", f"{network['depth']}, {network['branch']} units, widths {', '.join(map(str, network['widths']))}"),
@@ -77,9 +79,9 @@ def recipe(runs):
         ("iterations", f"{protocol.iterations:,} of {protocol.batch} images"),
         ("batch normalisation over", "the batch" if protocol.bn_group is None else f"{protocol.bn_group} images"),
         ("learning rate", f"{protocol.learning_rate:g}, ten times smaller from {drops}"),
-        ("warm-up", f"{protocol.warmup_rate:g} before iteration {protocol.warmup:,}"),
+        ("warm-up", warmup),
         ("momentum, weight decay", f"{protocol.momentum:g}, {protocol.weight_decay:g}"),
-        ("augmentation", " and ".join(augmentation) or "none"),
+        ("augmentation", protocol.words),
     ]
     return markdown(grids.markdown(("recipe", ""), lines))
 
@@ -380,39 +382,81 @@ def _median_and_range(values, form):
 
 
 def imagenet():
-    """Table 5 as the paper prints it, then what its text adds; none of it was run here."""
-    lines = [
-        (
-            row.method,
-            row.augmentation or "not said",
-            *(f"{side}x{side}" for side in row.crops),
-            *(f"{error:.1f}" for error in (row.top1, row.top5)),
-            row.remark if row.network is None else "not run",
+    """Table 5 as the paper prints it, with the ids by which this companion calls its rows."""
+    header = ("row", "case", "unit", "augmentation", "test crop", "top-1 / top-5, %", "remark")
+    lines = []
+    for row in paper.rows(5):
+        case, figure = row.case.partition(", tested")[0], row.figure.replace(" ", "\N{NO-BREAK SPACE}")
+        lines.append(
+            (f"`{row.id}`", case, figure, row.protocol.augmentation, _test_crop(row), row.published, row.remark)
         )
-        for row in (*paper.TABLE_5, *paper.SECTION_5)
+    return markdown(grids.markdown(header, lines))
+
+
+def _test_crop(row):
+    """The test of a row on ImageNet as the paper writes it: "320x320 of 320"."""
+    side, crop = next(place for name, *place in row.protocol.tests if name == row.crop)
+    return f"{crop}x{crop} of {side}"
+
+
+def inception():
+    """The other method's result that Table 5 quotes."""
+    (quoted,) = [cited for cited in paper.CITED if cited.dataset == "imagenet"]
+    header = ("method", "augmentation", "train and test crop", "top-1 / top-5, %")
+    line = (quoted.method, "scale and aspect ratio", "299x299", f"{quoted.error} / {quoted.top5}")
+    return markdown(grids.markdown(header, [line]))
+
+
+def loader(path):
+    """How fast a core loads pictures, beside torchvision, as `book/measure_loader.py` measured it; a table."""
+    found = json.loads(Path(path).read_text())
+    lines = [
+        (name, _median_and_range(each, ".0f"), _median_and_range(found["ratio"][name], ".2f"))
+        for name, each in found["images_per_second_per_core"].items()
     ]
-    header = ("method", "augmentation", "train crop", "test crop", "top-1, %", "top-5, %", "ours")
-    return markdown(grids.markdown(header, lines), "The last two lines stand in the text of section 5.")
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items() if name != "decoder")
+    about = (
+        f"{found['device']}, one thread, {versions}, {found['versions']['decoder']}; {found['pictures']} drawn "
+        f"pictures about as large as ImageNet's, {found['kilobytes']:g} kB each; the median of {found['rounds']} "
+        f"rounds, and their range, by processor time. The machine was busy otherwise: trust the ratios before the "
+        f"rates."
+    )
+    header = ("way", "images/s", "times the first")
+    return markdown(about, grids.markdown(header, lines, right=2))
+
+
+def imagenet_steps(path):
+    """How long a training of each of Table 5's nets takes a core, by `book/measure_imagenet_step.py`; a table."""
+    found, images = json.loads(Path(path).read_text()), protocols.IMAGENET.iterations * protocols.IMAGENET.batch
+    lines = [
+        (name, _median_and_range(each, ".2f"), f"{statistics.median(each) * images / 86_400:,.0f}")
+        for name, each in sorted(found["seconds_per_image"].items())
+    ]
+    about = f"{found['device']}, one thread, fp32, torch {found['torch']}; processor time."
+    return markdown(
+        about, grids.markdown(("network", "core seconds per image", "core days per training"), lines, right=2)
+    )
 
 
 def imagenet_contrasts():
     """The pairs of results on ImageNet that differ in one thing, by what it is, with the difference in points."""
     lines = []
-    rows = [(*_choices_of(row), row) for row in (*paper.TABLE_5, *paper.SECTION_5) if row.network]
+    rows = [(*_choices_of(row), row.published) for row in paper.rows(5)]
     for position, (*one, first) in enumerate(rows):
         for *other, second in rows[position + 1 :]:
             apart = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
             if len(apart) == 1:
                 ((before, after),) = apart
-                same = ", ".join(a for a, b in zip(one, other, strict=True) if a == b and a)
-                gaps = (f"{second.top1 - first.top1:+.1f}", f"{second.top5 - first.top5:+.1f}")
+                same = ", ".join(a for a, b in zip(one, other, strict=True) if a == b)
+                gaps = (f"{second.error - first.error:+.1f}", f"{second.top5 - first.top5:+.1f}")
                 lines.append((f"{before} → {after}", same, *gaps))
     return markdown(grids.markdown(("change", "with", "top-1, points", "top-5, points"), lines))
 
 
 def _choices_of(row):
     """Net, unit, augmentation and test crop, in words."""
-    return (f"ResNet-{row.network.depth}", row.network.order, row.augmentation, f"tested at {row.crops[1]}")
+    network = row.networks[""]
+    return f"ResNet-{network.depth}", network.order, row.protocol.augmentation, f"tested at {_test_crop(row)}"
 
 
 def reading(table):

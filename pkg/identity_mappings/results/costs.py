@@ -27,51 +27,36 @@ ON_IMAGENET = Published("ResNet-200 on ImageNet", 3 * 7 * 24.0, 8, "about 3 week
 PUBLISHED = (ON_CIFAR, ON_IMAGENET)
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """ImageNet's as the appendix gives it: `batch` images on `gpus` GPUs, `drops` in epochs.
-
-    images: of ILSVRC 2012's training set. epochs: the paper names only the drops; the Torch code that it points to ends
-    at 90.
-    """
-
-    images: int = 1_281_167
-    epochs: int = 90
-    drops: tuple = (30, 60)
-    batch: int = 256
-    gpus: int = 8
-
-    @property
-    def iterations(self):
-        return self.images * self.epochs // self.batch
-
-    def flops(self, spec):
-        """Operations of a whole training of the net."""
-        return count(spec, (224, 224)).training_flops * self.images * self.epochs
+PAPERS_GPUS = 8  # "256 on 8 GPUs (32 each)"
 
 
-IMAGENET = Schedule()
+def training_flops(row):
+    """Operations of a whole training of a row of Table 5, as the paper's protocol has it."""
+    protocol = row.protocol
+    images = protocol.iterations * protocol.batch
+    return count(row.networks[""], (protocol.crop, protocol.crop)).training_flops * images
 
 
-def imagenet(schedule=IMAGENET):
+def imagenet():
     """What each of section 5's nets takes to train and to test, counted from the nets, as a Markdown table."""
-    specs = {row.network.depth: row.network for row in (*paper.SECTION_5, *paper.TABLE_5) if row.network}
+    rows = {row.networks[""].depth: row for row in paper.rows(5)}
     lines = []
-    for depth, spec in specs.items():  # an order of activation costs what another does
+    for depth, row in sorted(rows.items()):  # an order of activation costs what another does
+        spec = row.networks[""]
         small, large = (count(spec, (side, side)) for side in (224, 320))
-        memory = activation_bytes(spec, (224, 224), schedule.batch // schedule.gpus, "fp32")
+        memory = activation_bytes(spec, (224, 224), row.protocol.batch // PAPERS_GPUS, "fp32")
         counted = (f"{parameters(spec) / 1e6:.1f} M", f"{small.macs / 1e9:.1f} G", f"{large.macs / 1e9:.1f} G")
         lines.append(
-            (f"ResNet-{depth}", *counted, f"{schedule.flops(spec) / 1e18:.1f} EFLOP", f"{memory / 2**30:.1f} GiB")
+            (f"ResNet-{depth}", *counted, f"{training_flops(row) / 1e18:.1f} EFLOP", f"{memory / 2**30:.1f} GiB")
         )
     columns = ("parameters", "multiply-adds at 224x224", "at 320x320", "a training", "memory, each GPU")
     return grids.markdown(("network", *columns), lines, right=len(columns))
 
 
-def papers_rate(schedule=IMAGENET):
+def papers_rate():
     """FLOP/s of each GPU that the paper's three weeks for ResNet-200 come to, on average."""
-    (spec,) = {row.network for row in paper.TABLE_5 if row.remark and row.network}
-    return schedule.flops(spec) / (ON_IMAGENET.hours * 3600 * ON_IMAGENET.gpus)
+    (row,) = paper.rows(5, ["200-pre-activation-320"])
+    return training_flops(row) / (ON_IMAGENET.hours * 3600 * ON_IMAGENET.gpus)
 
 
 @dataclass(frozen=True)

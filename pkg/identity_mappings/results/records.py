@@ -177,7 +177,7 @@ NUMBERS = ("recipe_hash", "seed", "status", "test_error", "diverged_at", "curve"
 
 def numbers(record):
     """The part of a record that the same run gives again: all but times, places and versions."""
-    return {key: record[key] for key in NUMBERS}
+    return {key: record[key] for key in NUMBERS} | {key: record[key] for key in ("crops",) if key in record}
 
 
 def runs_of(row, tier, reduction=Reduction(), results=None, variants=None):

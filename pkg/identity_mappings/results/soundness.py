@@ -74,9 +74,17 @@ def _fault(record):
     if record["test_error"] != record["curve"]["test_error"][-1]:
         return "its test_error is not the last of its curve"
     ended = record["status"] == "finished"
+    if ended and (missing := [name for name in _tests(record["recipe"]) if name not in record.get("crops", {})]):
+        return f"it has no test error at the crop {missing[0]}"
     if ended != (record["test_error"] is not None) or ended != (record["diverged_at"] is None):
         return f"it is {record['status']}, which its test_error and diverged_at contradict"
     return None
+
+
+def _tests(recipe):
+    """The names of a recipe's tests, where it has several: ImageNet's."""
+    protocol = recipe.get("protocol", {})
+    return [name for name, *_ in protocol.get("tests", ())] if isinstance(protocol, dict) else []
 
 
 def _text(value):
@@ -115,10 +123,15 @@ def _columns(sound):
     return check
 
 
-def _unit_moment(value):
-    """Whether that is what the units were at one moment: its iteration, and one list per measurement."""
-    lists = {name: _or_none(_number) for name in value if name != "iteration"} if isinstance(value, dict) else {}
-    return "truncated" in lists and _whole(value.get("iteration")) and _columns(lists)(value)
+def _share(value):
+    return _number(value) and 0 <= value <= 1
+
+
+def _moments(value):
+    """Whether that is what the units were at moments of a run: of each its iteration, and one list per measurement."""
+    if not _list_of(_columns(UNITS))(value) or not all(_whole(each.get("iteration")) for each in value):
+        return False
+    return len({len(each["truncated"]) for each in value}) == 1  # no moments is none; all are of the same units
 
 
 CURVE = {
@@ -127,6 +140,11 @@ CURVE = {
     "train_loss": _or_none(_number),
     "train_error": _percent,
     "test_error": _or_none(_percent),
+}
+
+UNITS = {  # as `analysis.measurements` has them; what is measured may be infinite, but not a share of it
+    **dict.fromkeys(("negative", "truncated"), _share),
+    **dict.fromkeys(("signal", "residual", "mean", "deviation", "gradient"), _or_none(_number)),
 }
 
 FIELDS = {
@@ -147,9 +165,18 @@ FIELDS = {
     "recipe": lambda value: isinstance(value, dict),
 }
 
-# of watched runs, and of runs whose curve counts on some of the test images
+
+def _crop(value):
+    """Whether that is what a test at one crop gave; no top-5 error below six classes."""
+    if not isinstance(value, dict) or not _or_none(_percent)(value.get("top5")):
+        return False
+    return _percent(value.get("top1")) and _whole(value.get("side")) and _whole(value.get("crop"))
+
+
+# of watched runs, of runs whose curve counts on some of the test images, and of those on pictures in files
 OPTIONAL = {
+    "crops": lambda value: isinstance(value, dict) and all(map(_crop, value.values())),
     "images": _whole,
-    "units": lambda value: _list_of(_unit_moment)(value) and len(value) > 0,
+    "units": _moments,
     "curve_test_images": _whole,
 }

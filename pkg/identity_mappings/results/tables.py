@@ -5,7 +5,7 @@ from textwrap import fill
 
 from .. import grids
 from ..experiments import paper, studies
-from ..experiments.protocols import TIERS, Reduction
+from ..experiments.protocols import IMAGENET_TIERS, TIERS, Reduction
 from . import records
 from .statistics import difference, summaries, summarise
 from .verdicts import NOT_RUN, beside_the_paper, claimed, has_failed, of_baseline, together, verdicts, words
@@ -151,7 +151,8 @@ def effect(ours, baseline):
 
 def title(table, tier, reduction=Reduction()):
     """The heading of a printed table."""
-    scale = TIERS[tier] if tier == "paper" else f"{tier} tier: {TIERS[tier]}"
+    words = (IMAGENET_TIERS if table == 5 else TIERS)[tier]
+    scale = words if tier == "paper" else f"{tier} tier: {words}"
     cut = f", reduced to {reduction}" if reduction.name else ""
     titles = paper.TITLES | studies.TITLES
     return f"{paper.label(table)}. {titles[table]} ({scale}{cut})"
@@ -175,11 +176,15 @@ def note(table, tier):
         )
     if tier == "paper":
         return "Percent; ours is the median of n runs at the last iteration (mean ± standard deviation)."
-    where = {
-        "smoke": "scikit-learn's digits with narrow nets",
-        "pocket": "CIFAR at 16x16 with narrow nets and a shortened schedule",
-        "quick": "CIFAR with a shortened schedule",
-    }[tier]
+    where = (
+        IMAGENET_TIERS[tier]
+        if table == 5
+        else {
+            "smoke": "scikit-learn's digits with narrow nets",
+            "pocket": "CIFAR at 16x16 with narrow nets and a shortened schedule",
+            "quick": "CIFAR with a shortened schedule",
+        }[tier]
+    )
     return (
         f"Percent. Ours are on {where}: not comparable with the paper's numbers, only with each other. "
         "The verdict compares runs of the same seed and gives the mean difference in points with its 95 % interval."

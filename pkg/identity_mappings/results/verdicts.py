@@ -286,12 +286,13 @@ def beside_the_paper(summary):
 def from_the_paper(summary):
     """(difference, half of its 95 % interval) of our result less the paper's, in points, of two runs or more.
 
-    Both vary: ours over n runs and the paper's over 5. Where the paper prints mean and deviation, these are compared
+    Both vary: ours over n runs and the paper's over its own. Where it prints mean and deviation, these are compared
     with ours, and t has the degrees of freedom of the fewer runs. Elsewhere it prints a median only: medians are
     compared, of which the variance is pi/2 times a mean's, with the deviation of our runs for both.
     """
     (mean, spread), published, n = summary.spread, summary.row.published, summary.n
     if published.mean is not None:
-        variance = spread**2 / n + published.std**2 / 5
-        return mean - published.mean, quantile(min(n, 5)) * math.sqrt(variance)
-    return summary.median - published.error, quantile(n) * spread * math.sqrt(math.pi / 2 * (1 / n + 1 / 5))
+        variance = spread**2 / n + published.std**2 / published.runs
+        return mean - published.mean, quantile(min(n, published.runs)) * math.sqrt(variance)
+    both = 1 / n + 1 / published.runs
+    return summary.median - published.error, quantile(n) * spread * math.sqrt(math.pi / 2 * both)

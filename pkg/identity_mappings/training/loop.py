@@ -14,18 +14,21 @@ import torch
 
 from .. import environment
 from ..errors import UsageError, choose, refusal
+from ..experiments.protocols import ImageNetProtocol
 from ..hardware import be_exact, device_name
-from ..iteration.capture import COMPILED, WAYS
+from ..iteration.capture import ALL_WAYS, COMPILED
 from ..iteration.step import PRECISIONS
 from ..results import records
 from ..weights.files import check_installed, save
-from . import checkpoint
+from . import checkpoint, distributed
 from .budget import Deadline
+from .imagenet import ImageNetState
 from .state import Clock, State
 from .watched import WatchedState
 
 CHECKPOINT_SECONDS = 30.0
 REPORT_SECONDS = 0.5
+CHECKPOINT_SHARE = 50  # a checkpoint that takes a second is written every so many: a large net's every few minutes
 LOCK_SECONDS = 15.0  # a killed run's last process may need this long to notice
 
 
@@ -89,7 +92,7 @@ def timed(run, device="cpu", precision="fp32", seconds=3.0):
     with process_kept(), stream(device):
         torch.set_num_threads(How.threads)
         be_exact(device)
-        state = State(run.recipe, run.seed, device, precision)
+        state = _state_class(run)(run.recipe, run.seed, device, precision)
         state.speed_up(nothing)
         state.step()  # the first makes what all others use
         clock, until = Clock(state), time.monotonic() + seconds
@@ -120,14 +123,16 @@ def training(run, how, report=nothing, should_stop=never):
     """A generator that does what `train` does, an iteration at a time; it returns what `train` returns."""
     choose(how.precision, PRECISIONS, "precision")
     environment.suits(how.precision, how.device)
+    kind = _state_class(run)
     if how.weights:
         check_installed()
     record = ended(run, how)
-    if record is not None or not Deadline(how.until).leaves_a_start:
+    if record is not None or distributed.any_of(not Deadline(how.until).leaves_a_start):
         return record
-    with locked(run, how.results):
+    # of processes that train a run together, the first holds its lock for all
+    with nullcontext() if distributed.rank() else locked(run, how.results):
         record = records.read(run, how.results)  # another process may have ended it while we waited
-        return record or (yield from _training(run, how, report, should_stop))
+        return record or (yield from _training(run, kind, how, report, should_stop))
 
 
 @contextmanager
@@ -182,13 +187,22 @@ def _tidy(run, results):
             path.unlink()
 
 
-def _training(run, how, report, should_stop):
+def _state_class(run):
+    if not isinstance(run.recipe.protocol, ImageNetProtocol):
+        if distributed.size() > 1:
+            raise UsageError(f"{run.name} is trained by one process; got {distributed.size()}: run it without torchrun")
+        return WatchedState if run.watched else State
+    if run.watched:
+        raise UsageError(f"{run.name} cannot be watched: the units are measured on CIFAR and digits")
+    return ImageNetState
+
+
+def _training(run, kind, how, report, should_stop):
     deadline = Deadline(how.until)
     saved = checkpoint.read(run, how.precision, how.device, how.results)
     threads = saved["threads"] if saved else how.threads
     torch.set_num_threads(threads)
     be_exact(how.device)
-    kind = WatchedState if run.watched else State
     state = kind(run.recipe, run.seed, how.device, how.precision, how.recompute)
     if saved:
         state.load_dict(saved["state"])
@@ -201,13 +215,13 @@ def _training(run, how, report, should_stop):
         )
 
     tell("start")
-    clock, last_checkpoint, last_report = Clock(state), time.monotonic(), 0.0
+    clock, last_checkpoint, last_report, took = Clock(state), time.monotonic(), 0.0, 0.0
     environments = saved.get("environments", []) if saved else []
 
     def say(line):
         tell("note", line=f"{run.name}: {line}")
 
-    state.speed_up(say, max([how.way, *(each["way"] for each in environments[-1:])], key=WAYS.index))
+    state.speed_up(say, max([how.way, *(each["way"] for each in environments[-1:])], key=ALL_WAYS.index))
     _note_environment(environments, state, how.device, say)
     finite = True
     while finite and not state.finished:
@@ -216,20 +230,25 @@ def _training(run, how, report, should_stop):
             finite = state.enter()
             clock.read()
             tell("entry", **{column: values[-1] for column, values in state.curve.items()})
-        now, stop = time.monotonic(), deadline.near() or should_stop()
+        now, stop = time.monotonic(), distributed.any_of(deadline.near() or should_stop())
         if now - last_report > REPORT_SECONDS:
             clock.read()
             tell("step")
             last_report = now
-        if stop or now - last_checkpoint > CHECKPOINT_SECONDS:
+        if distributed.rank() == 0 and (
+            stop or now - last_checkpoint > max(CHECKPOINT_SECONDS, CHECKPOINT_SHARE * took)
+        ):
             clock.read()
             checkpoint.save(run, state, threads, environments, how.results)
-            last_checkpoint = now
+            last_checkpoint = time.monotonic()
+            took = last_checkpoint - now
         if stop:
             return None
         yield
     clock.read()
     record = records.completed(run, _outcome(state, finite, how, threads, environments))
+    if distributed.rank():
+        return record
     if how.weights and finite:  # before the record: once that is there, the run is never trained again
         save(run.weights_path(how.results), state.network, record)
     records.store(run, record, how.results)
@@ -256,7 +275,7 @@ def _outcome(state, finite, how, threads, environments):
         "device": device_name(how.device),
         "threads": threads if how.device == "cpu" else None,
         "wall_seconds": round(state.seconds, 1),
-        "device_seconds": round(state.device_seconds, 1),
+        "device_seconds": round(state.device_seconds * distributed.size(), 1),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

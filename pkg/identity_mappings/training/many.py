@@ -1,11 +1,12 @@
 """Several runs at once: on the CPU one process a core, on a CUDA device as many as its memory takes, in one process.
 
-Each run ends with the same numbers as alone. Beyond one machine, `train` is a plain function of a run that any
-cluster framework can call.
+Each run ends with the same numbers as alone. Processes that torchrun started train one run after another together.
+Beyond one machine, `train` is a plain function of a run that any cluster framework can call.
 """
 
 import multiprocessing
 import queue
+import signal
 import threading
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -18,12 +19,14 @@ import torch
 from .. import environment
 from ..data import SIZES
 from ..errors import Interrupted, UsageError
+from ..experiments.protocols import ImageNetProtocol
 from ..guard import stops_answered_by
 from ..hardware import cores
 from ..iteration import memory
 from ..iteration.capture import PLAIN
 from ..results import records
 from ..workers import Pool
+from . import distributed
 from .budget import Deadline
 from .loop import How, ended, nothing, process_kept, stream, train, training
 from .state import images
@@ -41,10 +44,12 @@ def train_all(runs, report=nothing, **how):
     environment.suits(how.precision, how.device)
     outcomes = standing(runs, how)
     waiting = [run for run in runs if outcomes[run] is None]
-    if not waiting or not Deadline(how.until).leaves_a_start:
+    if not waiting or distributed.any_of(not Deadline(how.until).leaves_a_start):
         return outcomes
     with _interrupt() as asked:
-        if how.device == "cpu":
+        if distributed.size() > 1:
+            outcomes |= _one_after_another(waiting, how, report, asked)
+        elif how.device == "cpu":
             processes = _that_fit(waiting, cores(), how.precision, report)
             outcomes |= _in_processes(waiting, processes, how, report, asked)
         else:
@@ -53,8 +58,8 @@ def train_all(runs, report=nothing, **how):
             outcomes |= together.outcomes
             if together.left and not asked.is_set():
                 outcomes |= _in_processes(together.left, 1, replace(how, way=PLAIN), report, asked)
-        if asked.is_set():
-            raise Interrupted(how_far(runs, how.results), asked.number)
+        if distributed.any_of(asked.is_set()):  # where one process was asked, all stopped
+            raise Interrupted(how_far(runs, how.results), getattr(asked, "number", signal.SIGTERM))
     return outcomes
 
 
@@ -115,6 +120,19 @@ def _failure(run, error):
     )
 
 
+def _one_after_another(waiting, how, report, asked):
+    """The outcomes of runs that all processes train together, a run at a time; the first process reports.
+
+    A mistake ends all of them, for it may be one process's alone: torchrun sees it go, and stops the others.
+    """
+    outcomes = dict.fromkeys(waiting)
+    for run in waiting:
+        outcomes[run] = train(run, nothing if distributed.rank() else report, asked.is_set, **vars(how))
+        if outcomes[run] is None:
+            break
+    return outcomes
+
+
 class Together:
     """Runs that train at once in one process, each an iteration in turn on its own stream; `outcomes` as `train_all`'s.
 
@@ -122,8 +140,9 @@ class Together:
     fewer than `most` are under way and the device's free memory holds what it is estimated to need; the first starts
     in any case. Where memory runs out all the same, the run waits until another has ended, and from then on fewer
     train at once; alone, it goes on with recomputed activations. Runs that draw random numbers (dropout) share torch's
-    one stream: each trains alone. A run whose libraries fail ends by itself; where the device fails with it, all stop,
-    and `left` are the runs to go on with, from their checkpoints, in another process.
+    one stream, and runs on ImageNet leave a device nothing: each trains alone. A run whose libraries fail ends by
+    itself; where the device fails with it, all stop, and `left` are the runs to go on with, from their checkpoints, in
+    another process.
     """
 
     def __init__(self, runs, how, report, should_stop, most=None, free=memory.free):
@@ -152,7 +171,7 @@ class Together:
         if not self.under_way:
             return True
         run, device = self.waiting[0], self.how.device
-        if _draws(run) or any(map(_draws, self.under_way)):
+        if _alone(run) or any(map(_alone, self.under_way)):
             return False
         available, (train_images, *_) = self.free(device), images(run.recipe, run.seed, device)
         return available is None or memory.need(run.recipe, train_images.size, self.how.precision) <= available
@@ -210,8 +229,8 @@ class Together:
             )
 
 
-def _draws(run):
-    return run.recipe.network.shortcut.kind == "dropout"
+def _alone(run):
+    return run.recipe.network.shortcut.kind == "dropout" or isinstance(run.recipe.protocol, ImageNetProtocol)
 
 
 def _note(report, run, line):

@@ -5,11 +5,15 @@ from functools import lru_cache
 
 import torch
 
-from ..data import load
+from ..data import jpeg, load
 from ..data.batches import Images
+from ..data.pictures import Pictures
+from ..experiments.protocols import ImageNetProtocol
+from ..hardware import cores
 from ..iteration.capture import COMPILED, Way, faster, uncompiled
 from ..iteration.memory import evaluated_at_once, free, recomputes
 from ..iteration.step import Step
+from . import distributed
 
 EVALUATION_BATCH = 500
 POINTS = 20  # of a curve at least, where there are as many iterations
@@ -34,6 +38,8 @@ def due(iteration, protocol, images):
 
 def images(recipe, seed, device):
     """(training images, test images, checksum) of a run, once a process: runs of the same data share them."""
+    if isinstance(recipe.protocol, ImageNetProtocol):
+        return _pictures(recipe.dataset, recipe.protocol, device)
     part = None if recipe.folds is None else seed % recipe.folds
     return _images(recipe.dataset, part, recipe.folds, recipe.protocol.normalisation, device)
 
@@ -44,6 +50,17 @@ def _images(dataset, part, parts, normalisation, device):
     if parts is not None:
         data = data.without(part, parts)
     return *Images.pair(data, normalisation, device), data.checksum
+
+
+def _pictures(dataset, protocol, device):
+    """(training `Pictures`, test `Pictures`, checksum) of a data set in files."""
+    photographs = _photographs(dataset)
+    workers = 0 if device == "cpu" else max(1, cores() // distributed.beside())
+    train = Pictures(photographs.train, protocol, device, workers, on_device=jpeg.on_gpu(device))
+    return train, Pictures(photographs.test, protocol, device, workers), photographs.checksum
+
+
+_photographs = lru_cache(maxsize=1)(load)  # a folder of a million files is listed once a process
 
 
 class State:
@@ -58,8 +75,7 @@ class State:
     def __init__(self, recipe, seed, device, precision, recompute=False):
         self.recipe, self.protocol, self.seed = recipe, recipe.protocol, seed
         train, self.test, self.data_checksum = images(recipe, seed, device)
-        recompute = recompute or recomputes(recipe, train.size, precision, free(device))
-        self.on_device = Step(recipe.network, train, self.protocol, seed, device, precision, recompute)
+        self.on_device = self._begun(train, device, precision, recompute)
         self.way = Way(self.on_device)  # to take an iteration
         self.device, self.precision = self.on_device.device, precision
         self.network, self.batches = self.on_device.network, self.on_device.batches
@@ -67,8 +83,16 @@ class State:
         self.iteration, self.seconds, self.device_seconds = 0, 0.0, 0.0
         self.curve = {column: [] for column in CURVE}
         self.summed = 0
-        every = by_epochs(self.protocol, len(train)) or len(self.test) <= SAMPLE
-        self.sample = None if every else SAMPLE
+        self.sample = self._sample(len(train))
+
+    def _sample(self, trained):
+        """How many test images an entry of the curve before the last is of; None for all."""
+        return None if by_epochs(self.protocol, trained) or len(self.test) <= SAMPLE else SAMPLE
+
+    def _begun(self, train, device, precision, recompute):
+        """The `Step` at its first iteration; recompute: whether to in any case."""
+        recompute = recompute or recomputes(self.recipe, train.size, precision, free(device))
+        return Step(self.recipe.network, train, self.protocol, self.seed, device, precision, recompute)
 
     def speed_up(self, say, begin=COMPILED):
         """Take the iterations that are left the fastest way there is, of those from `begin`; see `capture.faster`."""

@@ -3,45 +3,65 @@
 CIFAR and digits are normalised as the weights say; folders of images are resized, cropped at the centre and normalised.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from .. import data as datasets
+from ..data import imagenet
 from ..data.batches import Images
-from ..errors import UsageError, choose, first_line
+from ..data.pictures import Pictures
+from ..errors import UsageError, choose
+from ..experiments.protocols import IMAGENET
 from ..hardware import cores
 from ..nets.precisions import autocast
 
-SMALL = tuple(datasets.DATASETS)
-DATASETS = (*SMALL, "imagenet", "folder")
-CROPS = {224: 256, 320: 320}  # the crop -> the shorter side before it, in pixels (section 5)
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+SMALL = tuple(name for name in datasets.DATASETS if name not in imagenet.NAMES)
+DATASETS = (*datasets.DATASETS, "folder")
 BATCH = 500
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a network gets wrong. top1, top5: percent of n images; top5 None below six classes."""
+    """What a network gets wrong of n images: `wrong` by its first answer, `missed` by its first five, None below six
+    classes. top1, top5: the same in percent.
+    """
 
-    top1: float
-    top5: float | None
     n: int
+    wrong: int
+    missed: int | None
+
+    @property
+    def top1(self):
+        return 100.0 * self.wrong / self.n
+
+    @property
+    def top5(self):
+        return None if self.missed is None else 100.0 * self.missed / self.n
 
     def __str__(self):
         top5 = "not defined below 6 classes" if self.top5 is None else f"{self.top5:.2f} %"
         return f"top-1 error {self.top1:.2f} %, top-5 error {top5}, n = {self.n:,} images"
 
 
-@torch.no_grad()
-def score(network, batches, device="cpu", precision="fp32"):
+def score(network, batches, device="cpu", precision="fp32", total=lambda counts: counts):
     """The `Score` of a network over batches of (images (n, c, h, w) normalised, labels (n,)).
 
-    The network goes to `device` and into evaluation mode. precision: of PRECISIONS.
+    The network goes to `device` and into evaluation mode; the rest as in `counted`.
     """
     network = network.to(device, memory_format=torch.channels_last).eval()
-    n, wrong, missed, classes = 0, 0, 0, None
+    return counted(network, batches, device, precision, total)
+
+
+@torch.no_grad()
+def counted(network, batches, device="cpu", precision="fp32", total=lambda counts: counts):
+    """The `Score` of a network as it is: of one in training, whose weights must stay where they lie.
+
+    precision: of PRECISIONS. total(counts): of several processes that each have some of the images,
+    the sum of their counts.
+    """
+    n, wrong, missed, classes = 0, 0, 0, 0
     for images, labels in batches:
         labels = labels.to(device)
         with autocast(precision, device):
@@ -51,7 +71,8 @@ def score(network, batches, device="cpu", precision="fp32"):
         wrong += int((logits.argmax(1) != labels).sum())
         if classes > 5:
             missed += len(labels) - int((logits.topk(5).indices == labels[:, None]).sum())
-    return Score(100.0 * wrong / n, 100.0 * missed / n if classes > 5 else None, n)
+    n, wrong, missed, ranked = total(torch.tensor([n, wrong, missed, classes > 5])).tolist()
+    return Score(n, wrong, missed if ranked else None)
 
 
 def small_batches(spec, dataset, images, path=None, batch=BATCH, device="cpu"):
@@ -90,54 +111,64 @@ def small_batches(spec, dataset, images, path=None, batch=BATCH, device="cpu"):
     return (test.plain(start, start + batch) for start in range(0, len(test), batch)), words
 
 
-def folder_batches(spec, path, images, crop=224, batch=BATCH):
-    """(batches, normalisation in words) of a folder with one subfolder of images a class, in alphabetical order.
+def folder_test(images, crop=None, tests=IMAGENET.tests):
+    """(images, side, crop) of a test on a folder, from what `folder_batches` is given.
 
-    Each image is resized to a shorter side of 256 and cropped to 224 x 224 at its centre, or 320 and 320 x 320. images:
-    as in `weights.save`, with mean and std; None: ImageNet's. Raises UsageError where `path` is no such folder, or has
-    another number of classes than the network of `spec`.
+    Raises UsageError for a crop that no test has, and for weights that need the statistics of a data set.
     """
-    from torch.utils.data import DataLoader
-    from torchvision import transforms
-    from torchvision.datasets import ImageFolder
-
-    choose(crop, CROPS, "crop")
-    images = images or IMAGENET
+    sides = {crop: side for _, side, crop in tests}
+    crop = choose(crop or next(iter(sides)), sides, "crop")
+    images = images or {"mean": IMAGENET.mean, "std": IMAGENET.std}
     if "mean" not in images:
         raise UsageError(
             f"these weights need images normalised as {images['dataset']} is; a folder has no such statistics: "
             f"evaluate them on {images['dataset']}"
         )
-    searched = [Path(path) / "val", Path(path)]
+    return images, sides[crop], crop
+
+
+def folder_batches(spec, files, images, crop=None, batch=BATCH, tests=IMAGENET.tests, share=(0, 1), device="cpu"):
+    """(batches, normalisation in words, side, crop) of `files`, as `test_files` gives them.
+
+    An image is resized to a shorter side and cropped at its centre, by the one of `tests`, (name, side, crop) each,
+    that has that crop; None: the first. images: as in `weights.save`, with mean and std; None: ImageNet's. share:
+    (rank, size) of a process that takes every size-th image.
+    Raises UsageError where they have another number of classes than the network of `spec`.
+    """
+    files, classes = files
+    images, side, crop = folder_test(images, crop, tests)
+    if (spec.classes, spec.channels) != (classes, 3):
+        raise UsageError(
+            f"the network takes {spec.channels} channels to {spec.classes} classes; the images under {files.root} have "
+            f"3 channels and {classes} classes: give a folder with one subfolder for each class"
+        )
+    workers = cores() if len(files) > 2 * batch else 0
+    normalised = replace(IMAGENET, mean=tuple(images["mean"]), std=tuple(images["std"]))
+    pictures = Pictures(files, normalised, device, workers)
+    return _answered(pictures.test(side, crop, batch, *share)), _words(images), side, crop
+
+
+def test_files(dataset, path=None):
+    """(`Files`, number of classes) of a data set's test images: those of a folder with a subfolder for each class.
+
+    path: a folder, or one with such a folder `val`; None: the data set's own place. Raises UsageError where it is none.
+    """
+    if path is None and dataset in imagenet.NAMES and dataset != "imagenet":
+        found = datasets.load(dataset)
+        return found.test, found.classes
+    path = Path(path or imagenet.folder())
+    if (path / "train").is_dir() and (path / "val").is_dir():
+        found = imagenet.photographs(dataset, path)
+        return found.test, found.classes
+    searched = [path / "val", path]
     found = next((each for each in searched if each.is_dir() and any(p.is_dir() for p in each.iterdir())), None)
     if found is None:
         raise UsageError(
-            f"no folder of images, one subfolder a class, at {searched[0]} or {searched[1]}: give its path with --data"
+            f"no folder of images, one subfolder for each class, at {searched[0]} or {searched[1]}: give its path with "
+            f"--data"
         )
-    steps = [transforms.Resize(CROPS[crop]), transforms.CenterCrop(crop), transforms.ToTensor()]
-    steps.append(transforms.Normalize(images["mean"], images["std"]))
-    try:
-        folder = ImageFolder(found, transforms.Compose(steps), loader=_picture)
-    except FileNotFoundError as error:  # torchvision's word for a class without an image
-        raise UsageError(f"{found} must hold images in each of its subfolders ({error})") from error
-    if (spec.classes, spec.channels) != (len(folder.classes), 3):
-        raise UsageError(
-            f"the network takes {spec.channels} channels to {spec.classes} classes; the images under {found} have 3 "
-            f"channels and {len(folder.classes)} classes: give a folder with one subfolder for each class"
-        )
-    workers = cores() if len(folder) > 2 * batch else 0
-    return _answered(DataLoader(folder, batch, num_workers=workers)), _words(images)
-
-
-def _picture(path):
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            return picture.convert("RGB")
-    except Exception as error:  # a damaged file may fail anywhere in there, and Pillow promises no list of errors
-        reason = first_line(error)
-        raise UsageError(f"{path} must be a picture; it cannot be read ({reason}): replace or remove it") from error
+    names, files = imagenet.by_class(found)
+    return files, len(names)
 
 
 def _answered(batches):

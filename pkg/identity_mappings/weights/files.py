@@ -32,7 +32,8 @@ def save(path, network, record=None, images=None):
     """
     if images is None and record is not None:
         recipe = record["recipe"]
-        images = {"dataset": recipe["dataset"], "normalisation": recipe["protocol"]["normalisation"]}
+        kept = {key: recipe["protocol"][key] for key in ("normalisation", "mean", "std") if key in recipe["protocol"]}
+        images = {"dataset": recipe["dataset"], **kept}
     about = {"record": record, "images": images, "bn_eps": bn_eps(network)}
     metadata = {"format": FORMAT, "network": json.dumps(network.spec.to_json())}
     metadata |= {key: json.dumps(about[key]) for key in METADATA}

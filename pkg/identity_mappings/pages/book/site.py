@@ -18,6 +18,11 @@ SITE, PDF = BUILD / "html", BUILD / "pdf" / "identity-mappings.pdf"
 KEPT = BUILD / ".doctrees"  # what Sphinx keeps of each page, so that the next build can leave it as it is
 FINISHED = KEPT / "finished"
 
+# What is folded on a screen and belongs on paper: the tables of the other tiers, and the solutions of exercises.
+UNFOLD = """document.querySelectorAll("details.sd-dropdown, .tag_solution details")
+  .forEach((each) => { each.open = true; })"""
+FOOTER = '<p style="width: 100%; text-align: center; font-size: 8px"><span class="pageNumber"></span></p>'
+
 
 def build():
     """Write the rows' pages, execute the pages that have changed and build the site; a warning is an error.
@@ -93,6 +98,8 @@ def print_pdf(sync_api):
         page.set_default_timeout(600_000)
         page.goto((BUILD / "singlehtml" / "intro.html").as_uri(), wait_until="load")
         page.evaluate("MathJax.startup.promise")
+        page.evaluate(UNFOLD)
         margin = dict.fromkeys(("top", "bottom", "left", "right"), "18mm")
-        page.pdf(path=PDF, format="A4", margin=margin, scale=0.8, outline=True, tagged=True)
+        numbered = {"display_header_footer": True, "header_template": "<p></p>", "footer_template": FOOTER}
+        page.pdf(path=PDF, format="A4", margin=margin, scale=0.8, outline=True, tagged=True, **numbered)
         browser.close()

@@ -1,0 +1,107 @@
+"""One run on several processes, as torchrun starts them: who they are, what they tell each other, what starts them.
+
+torchrun --nproc-per-node 8 -m identity_mappings train --table 5 --row 200-pre-activation-320 --tier paper
+
+Each process holds the network, takes its share of each batch, and ends each step with the same weights. Where one is
+lost, torchrun starts all of them again, and they go on from the run's checkpoint. Without torchrun there is one.
+"""
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import torch
+from torch import distributed
+
+from ..errors import UsageError
+
+RESTARTS = 10  # of all processes, after one was lost
+
+
+def launched():
+    """Whether torchrun started this process, as one of several or the only one."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def rank():
+    """This process's number, from 0; the first one writes, prints and keeps the run's lock."""
+    return int(os.environ["RANK"]) if launched() else 0
+
+
+def size():
+    """How many processes there are."""
+    return int(os.environ["WORLD_SIZE"]) if launched() else 1
+
+
+def beside():
+    """How many of them are on this machine."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if launched() else 1
+
+
+@contextmanager
+def joined(device):
+    """A context in which the processes can tell each other things; each has a CUDA device of its own, or the CPU."""
+    if not launched():
+        yield
+        return
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+    yield
+    distributed.destroy_process_group()  # not after an error: the others may be gone, and this process goes too
+
+
+def any_of(flag):
+    """Whether the flag is set in any process; all of them must ask."""
+    if size() == 1:
+        return flag
+    found = torch.tensor([int(flag)])
+    distributed.all_reduce(found, distributed.ReduceOp.MAX)
+    return bool(found)
+
+
+def total(tensor):
+    """The sum of a tensor over the processes, in its place."""
+    if size() > 1:
+        distributed.all_reduce(tensor)
+    return tensor
+
+
+def from_first(tensor):
+    """The first process's tensor, in its place."""
+    if size() > 1:
+        distributed.broadcast(tensor, 0)
+    return tensor
+
+
+def union(found):
+    """The union of the processes' sets of strings."""
+    if size() == 1:
+        return set(found)
+    each = [None] * size()
+    distributed.all_gather_object(each, set(found))
+    return set().union(*each)
+
+
+def command(processes, arguments):
+    """The command line that trains with that many processes on this machine; arguments: those of `train`."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return [*torchrun, "--max-restarts", str(RESTARTS), "-m", "identity_mappings", "train", *arguments]
+
+
+def run(processes, arguments):
+    """Run that command; returns its exit status, and waits for it after Ctrl-C, for it got the same signal."""
+    with subprocess.Popen(command(processes, arguments)) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                pass  # it keeps a checkpoint and ends
+
+
+def check_devices(processes):
+    """Raises UsageError unless this machine has that many CUDA devices."""
+    found = torch.cuda.device_count()
+    if not 1 <= processes <= found:
+        raise UsageError(f"--gpus must be from 1 to the CUDA devices that torch can use here, {found}; got {processes}")
