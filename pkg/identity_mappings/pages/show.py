@@ -297,9 +297,8 @@ def units(folder):
     found = {}
     for made in _outcomes(folder):
         found |= made["units"]
-    return markdown(
-        grids.markdown(("unit", "forward", "backward"), [(name, *both) for name, both in found.items()], right=2)
-    )
+    lines = [(name, *both) for name, both in found.items()]
+    return markdown(grids.markdown(("unit", "forward", "backward"), lines, right=2) if lines else "Not counted.")
 
 
 def kernels(folder):
@@ -322,7 +321,7 @@ def kernels(folder):
         )
         lines = [(said[way], *_modelled(calls)) for way, calls in made["compiled"].items()]
         parts += [about, grids.markdown(header, lines, right=7)]
-    return markdown(*parts)
+    return markdown(*parts or ["Not counted."])
 
 
 def _modelled(calls):
