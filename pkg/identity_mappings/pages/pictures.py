@@ -60,7 +60,7 @@ class Picture:
         text = text.replace(INK, "currentColor").replace(PAPER, f"var(--pst-color-background, {PAPER})")
         # what has no fill or stroke of its own is black in SVG, text above all
         width = self.figure.get_figwidth()
-        least, kind = LEAST * width, ' class="wide"' * (width > WIDTH)
+        least, kind = LEAST * width, ' class="wide"' if width > WIDTH else ""
         said = f'role="img" aria-label="{html.escape(self.alt)}"'
         return text.replace("<svg ", f'<svg{kind} fill="currentColor" style="min-width: {least:.0f}px" {said} ', 1)
 
