@@ -137,6 +137,8 @@ def reproduce(
         count, together = number(seeds, "seeds"), number(gpus, "gpus")
         if together and cluster:
             raise UsageError("--gpus is for the GPUs of this machine, --cluster for many machines: leave one out")
+        if together and device == "cpu":
+            raise UsageError("--gpus trains on CUDA devices, --device cpu on none: leave one out")
         with commands.trainer(cluster, shared) as (resolve, train):
             runs, on, chosen_tier, reduction = commands.planned(table, row, tier, count, cut, device, resolve)
             if dry_run:

@@ -13,7 +13,10 @@ import pytest
 import ray_nodes
 from conftest import small_run, toy
 
+from identity_mappings.data import drawn, load
 from identity_mappings.errors import Interrupted, UsageError
+from identity_mappings.experiments import paper
+from identity_mappings.experiments.runs import plan
 from identity_mappings.machines import cluster
 from identity_mappings.results import records
 from identity_mappings.training import checkpoint, train
@@ -241,6 +244,19 @@ def test_the_data_of_a_job_are_the_workers_own():
 def test_small_nets_share_a_gpu(run, gigabytes, share):
     """Each of these is estimated at little more than the fixed share of 1 GiB."""
     assert cluster.share_of_gpu(run, "fp32", gigabytes * 2**30, 3) == share
+
+
+def test_a_run_on_imagenet_takes_a_gpu_and_finds_its_files_where_they_were(monkeypatch, tmp_path):
+    monkeypatch.setenv("IDENTITY_MAPPINGS_DATA", str(tmp_path))
+    monkeypatch.setattr(drawn, "PICTURES", {"train": 1, "val": 1})
+    assert cluster._sent("drawn") is None  # each machine draws them
+    (on_imagenet,) = plan(paper.rows(5, ["152-original-224"]), "paper", 1)
+    assert cluster.share_of_gpu(on_imagenet, "bf16", 10**12, 3) == 1
+    found = load("drawn")
+    assert cluster._own(found) is found
+    (tmp_path / f"drawn-{drawn.VERSION}/val").rename(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="has no .*/val: every machine needs ImageNet under the same path"):
+        cluster._own(found)
 
 
 def test_the_source_digest_sees_every_file(tmp_path, monkeypatch):

@@ -22,7 +22,9 @@ import numpy
 
 from .. import data
 from ..data import SIZES
+from ..data.imagenet import Photographs
 from ..errors import Interrupted, UsageError
+from ..experiments.protocols import ImageNetProtocol
 from ..experiments.runs import results_dir
 from ..iteration import memory
 from ..results import records
@@ -136,7 +138,7 @@ class _Job:
         return interrupted
 
     def _submit(self, runs, token):
-        sets = {name: self.ray.put(data.load(name)) for name in {run.recipe.dataset for run in runs}}
+        sets = {name: self.ray.put(_sent(name)) for name in {run.recipe.dataset for run in runs}}
         same = source_digest(), token
         how = replace(self.how, until=None)  # another machine has another clock: this one watches it
         task = self.ray.remote(max_retries=RETRIES)(work)
@@ -201,8 +203,11 @@ def _lost(run, error):
 def share_of_gpu(run, precision, available, most):
     """The share of a GPU that a run asks of Ray: small nets share one. available: its bytes; most: runs on it at once.
 
-    By the rule of `Together`: as many at once as memory holds, and no more than pay. Each has a process of its own.
+    By the rule of `Together`: as many at once as memory holds, and no more than pay; a run on ImageNet takes
+    all of it. Each has a process of its own.
     """
+    if isinstance(run.recipe.protocol, ImageNetProtocol):
+        return 1
     need = memory.need(run.recipe, SIZES[run.recipe.dataset], precision)
     return 1 / memory.at_once([need] * most, most, available)
 
@@ -281,8 +286,9 @@ def work(home, run, how, dataset, source, token):
     """
     if (found := source_digest()) != source:
         raise UsageError(f"{_here()} runs another library ({found[:12]}, expected {source[:12]}): {PACKAGE}")
-    # it came with the job: no machine needs files of its own
-    data.DATASETS[run.recipe.dataset] = lambda _: _own(dataset)
+    if dataset is not None:
+        arrived = _own(dataset)
+        data.DATASETS[run.recipe.dataset] = lambda _: arrived
     with ExitStack() as kept:
         if token is None:
             folder = kept.enter_context(tempfile.TemporaryDirectory(prefix="identity-mappings-"))
@@ -300,8 +306,22 @@ def _here():
     return socket.gethostname()
 
 
+def _sent(name):
+    """What goes to every machine of a data set: small ones themselves, of ImageNet the list of its files.
+
+    None for pictures that each machine draws by itself.
+    """
+    return None if name == "drawn" else data.load(name)
+
+
 def _own(dataset):
-    """The data set in memory of this process: what Ray hands out is its own, and read-only."""
+    """What came with the job, for this process. Raises UsageError where it is a list of files that are not here."""
+    if isinstance(dataset, Photographs):
+        missing = [root for root in (dataset.train.root, dataset.test.root) if not root.is_dir()]
+        if missing:
+            raise UsageError(f"{_here()} has no {missing[0]}: every machine needs ImageNet under the same path")
+        return dataset
+    # what Ray hands out is its own memory, and read-only
     arrays = {name: numpy.array(getattr(dataset, name)) for name in ("x_train", "y_train", "x_test", "y_test")}
     return replace(dataset, **arrays)
 

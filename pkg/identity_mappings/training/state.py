@@ -15,6 +15,7 @@ from ..iteration.memory import evaluated_at_once, free, recomputes
 from ..iteration.step import Step
 from . import distributed
 
+LOADERS = 16  # processes of each run at most: 4,000 crops a second by book/loader.json, more than a GPU trains on
 EVALUATION_BATCH = 500
 POINTS = 20  # of a curve at least, where there are as many iterations
 SAMPLE = 2_000  # test images of an entry that is no epoch's: all would take a fifth of a pocket run
@@ -55,7 +56,7 @@ def _images(dataset, part, parts, normalisation, device):
 def _pictures(dataset, protocol, device):
     """(training `Pictures`, test `Pictures`, checksum) of a data set in files."""
     photographs = _photographs(dataset)
-    workers = 0 if device == "cpu" else max(1, cores() // distributed.beside())
+    workers = 0 if device == "cpu" else min(LOADERS, max(1, cores() // distributed.beside()))
     train = Pictures(photographs.train, protocol, device, workers, on_device=jpeg.on_gpu(device))
     return train, Pictures(photographs.test, protocol, device, workers), photographs.checksum
 
