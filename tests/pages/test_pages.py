@@ -203,6 +203,20 @@ def test_one_colour_a_unit():
     assert plots.unit_colour("original") != plots.unit_colour("full pre-activation")
 
 
+def test_the_page_of_choices_says_of_bns_layout_what_its_records_say():
+    """Both intervals contain zero; a pair's losses differ at the first iteration that both have, all but once early."""
+    folder = BOOK / "batch-norm"
+    assert show.layouts(folder).data.count("contains zero") == 2
+    first = []
+    for path in (folder / "contiguous").rglob("seed-*.json"):
+        pair = [path, folder / "channels-last" / path.relative_to(folder / "contiguous")]
+        curves = [json.loads(each.read_text())["curve"] for each in pair]
+        losses = [dict(zip(curve["iteration"], curve["train_loss"], strict=True)) for curve in curves]
+        first.append(min(losses[0].keys() & losses[1].keys()))
+        assert losses[0][first[-1]] != losses[1][first[-1]]
+    assert sorted(first)[-1] == 300 and set(first) == {15, 22, 300} and first.count(300) == 1
+
+
 # --- the parts that every chapter has
 
 
