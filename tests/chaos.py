@@ -15,10 +15,12 @@ untold  a traceback where one line was due, a status that says nothing, or a fil
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import platform
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -28,6 +30,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -38,6 +41,7 @@ from identity_mappings.training import loop, train  # noqa: E402
 
 CUT = ("--tier", "smoke", "--depth", "8", "--iterations", "200", "--device", "cpu")
 TRAIN = ("train", "--table", "1", "--row", "original", "--row", "dropout", *CUT)
+LONGEST = 600  # seconds for a small table after which a process that trains it is stuck, however busy the machine
 PATIENCE = 15  # times what the undisturbed command takes, after which one is stuck
 FAULTS = ("lost", "wrong", "stuck", "untold")
 
@@ -327,7 +331,10 @@ def trial_of(disturb, site, seconds, expected):
 
 
 def disturb_commands(minutes, counts):
-    """Add a Counter of trials and faults to the counts for each kind of disturbance; each in turn, for so long."""
+    """Add a Counter of trials and faults to the counts for each kind of disturbance; each in turn, for so long.
+
+    As of all that follow: a generator, which gives its turn after each trial.
+    """
     counts |= {disturb.__name__.replace("_", " "): Counter() for disturb in DISTURBANCES}
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         site = Path(folder)
@@ -347,6 +354,7 @@ def disturb_commands(minutes, counts):
                 continue
             counts[name].update(["trials", *faults])
             print(f"{name}: {', '.join(sorted(faults)) or 'as undisturbed'}", flush=True)
+            yield
 
 
 def kill_often(times, counts):
@@ -363,16 +371,16 @@ def kill_often(times, counts):
         for id in ("110-original", "110-relu-before-addition", "110-full-pre-activation")
     ]
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        began = time.monotonic()
         process, _ = _train_in_turn(runs, Path(folder) / "undisturbed")
         process.join()
-        seconds, expected = time.monotonic() - began, numbers(Path(folder) / "undisturbed")
-        print(f"undisturbed: {len(expected)} runs in {seconds:.0f} s", flush=True)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        busy, expected = used.ru_utime + used.ru_stime, numbers(Path(folder) / "undisturbed")
+        print(f"undisturbed: {len(expected)} runs in {busy:.1f} s of a core", flush=True)
         table = 0
         while counted["trials"] < times:
             results = Path(folder) / str(table)
             table += 1
-            kills = _kill_until_complete(runs, results, seconds, times - counted["trials"])
+            kills = _kill_until_complete(runs, results, busy, times - counted["trials"])
             found = numbers(results)
             faults = {
                 "lost": found.keys() != expected.keys() or kills["lost"],
@@ -384,29 +392,44 @@ def kill_often(times, counts):
             counted["trials"] += kills["kills"]
             counted.update(faults)
             print(f"table {table}, {kills['kills']} kills: {', '.join(faults) or 'as undisturbed'}", flush=True)
+            yield
 
 
-def _kill_until_complete(runs, results, seconds, times):
-    """Train the runs through so many kills at most; a Counter of kills, of records that went, and of tables stuck."""
+def _kill_until_complete(runs, results, busy, times):
+    """Train the runs through so many kills at most; a Counter of kills, of records that went, and of tables stuck.
+
+    busy: seconds of a core that the table takes undisturbed; each kill comes within the first half of them.
+    """
     counted = Counter()
     while True:
         process, training = _train_in_turn(runs, results)
-        if counted["kills"] < times:
-            until = time.monotonic() + PATIENCE * seconds
-            while not training.is_set() and process.is_alive() and time.monotonic() < until:
-                time.sleep(0.01)
-            process.join(random.uniform(0, seconds / 4))
-        else:
-            process.join(PATIENCE * seconds)
+        to_kill = counted["kills"] < times
+        came = _trained_for(random.uniform(0, busy / 2) if to_kill else math.inf, process, training)
         if process.exitcode is not None:
             return counted
         kept = set(results.rglob("seed-*.json"))
         process.kill()
         process.join()
-        if counted["kills"] == times:
+        if not came:
             return counted + Counter(stuck=1)
         counted["kills"] += 1
         counted["lost"] += any(not path.exists() for path in kept)
+
+
+def _trained_for(seconds, process, training):
+    """Wait until a process has trained for so many seconds of a core, or has ended; False where neither comes."""
+    until, began = time.monotonic() + LONGEST, None
+    while time.monotonic() < until:
+        process.join(0.01)
+        if process.exitcode is not None:
+            return True
+        if training.is_set():
+            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            now = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            began = now if began is None else began
+            if now - began >= seconds:
+                return True
+    return False
 
 
 def _train_in_turn(runs, results):
@@ -460,6 +483,7 @@ def lose_nodes(times, counts):
             counted.update(["trials", *faults])
             told = f"{len(lost)} nodes lost, {len(begun_again)} runs begun again"
             print(f"lose a Ray node: {', '.join(sorted(faults)) or 'as undisturbed'}; {told}", flush=True)
+            yield
     started.shutdown()
 
 
@@ -474,24 +498,29 @@ def main():
     random.seed(given.seed)
     counts, began = {}, time.monotonic()
     about = {"commit": records.commit(), "machine": platform.machine(), "python": platform.python_version()}
-    try:
-        if given.minutes:
-            disturb_commands(given.minutes, counts)
-        if given.kills:
-            kill_often(given.kills, counts)
-        if given.nodes:
-            lose_nodes(given.nodes, counts)
-    except KeyboardInterrupt:
-        print("ended before its time", flush=True)
-    about |= {"written": datetime.now(UTC).isoformat(timespec="seconds")}
-    about |= {"minutes": round((time.monotonic() - began) / 60)}
-    found = {name: {key: counted[key] for key in ("trials", *FAULTS)} for name, counted in counts.items()}
-    if given.json:
-        path = Path(given.json)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(about | {"counts": found}, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
-    return int(any(counted[fault] for counted in found.values() for fault in FAULTS))
+    with suppress(KeyboardInterrupt):
+        for _ in chain(
+            disturb_commands(given.minutes, counts) if given.minutes else (),
+            kill_often(given.kills, counts) if given.kills else (),
+            lose_nodes(given.nodes, counts) if given.nodes else (),
+        ):
+            if given.json:
+                write(given.json, about, counts, time.monotonic() - began)
+    print(json.dumps(plain(counts), indent=1))
+    return int(any(counted[fault] for counted in counts.values() for fault in FAULTS))
+
+
+def write(path, about, counts, seconds):
+    """Write the counts as they are now: what has been tried is kept whatever comes."""
+    now = {"written": datetime.now(UTC).isoformat(timespec="seconds"), "minutes": round(seconds / 60)}
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(about | now | {"counts": plain(counts)}, indent=1) + "\n")
+
+
+def plain(counts):
+    """The counts as JSON has them."""
+    return {name: {key: counted[key] for key in ("trials", *FAULTS)} for name, counted in counts.items()}
 
 
 if __name__ == "__main__":

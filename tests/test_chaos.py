@@ -1,5 +1,6 @@
 """That the chaos trials see what they are there to count."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -69,10 +70,7 @@ class Process:
 
     def __init__(self, record):
         Process.made += 1
-        self.record, self.number, self.exitcode = record, Process.made, None
-
-    def is_alive(self):
-        return self.exitcode is None
+        self.record, self.number, self.exitcode, self.pid = record, Process.made, None, os.getpid()
 
     def join(self, timeout=None):
         if self.number == 5:
@@ -87,12 +85,13 @@ class Process:
 @pytest.mark.parametrize("most, counted", [(10, {"kills": 4, "lost": 1}), (2, {"kills": 2, "stuck": 1})])
 def test_kills_and_what_they_do_are_counted(tmp_path, monkeypatch, most, counted):
     """With two kills at most, the third process must come to its end by itself, and does not."""
-    record = tmp_path / "seed-0.json"
+    record, training = tmp_path / "seed-0.json", threading.Event()
     record.touch()
+    training.set()
     monkeypatch.setattr(Process, "made", 0)
-    monkeypatch.setattr(chaos, "_train_in_turn", lambda runs, results: (Process(record), threading.Event()))
-    monkeypatch.setattr(chaos, "PATIENCE", 0)
-    assert chaos._kill_until_complete([], tmp_path, 0.01, most) == Counter(counted)
+    monkeypatch.setattr(chaos, "_train_in_turn", lambda runs, results: (Process(record), training))
+    monkeypatch.setattr(chaos, "LONGEST", 0.5)
+    assert chaos._kill_until_complete([], tmp_path, 0, most) == Counter(counted)
 
 
 def test_a_flip_is_of_one_bit(tmp_path):
