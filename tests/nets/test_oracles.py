@@ -225,6 +225,9 @@ def test_the_formulas_give_the_constants_that_others_print():
     assert cifar_bottleneck(18, projection_bn=False) == 1_703_258
     assert (cifar_bottleneck(18, projection_bn=True), of_two_layer_net(200)) == (1_704_154, 19_421_274)
     assert [imagenet(depth, True) for depth in (50, 101, 152)] == [25_557_032, 44_549_160, 60_192_808]
+    # torchvision's ResNet-152 less the BN of four projections, and 16 units more on 28x28 (section 5's footnote)
+    unit = 128 * (512 + 9 * 128 + 512) + 2 * (128 + 128 + 512)
+    assert imagenet(200, False) == 60_192_808 - 2 * (256 + 512 + 1024 + 2048) + 16 * unit == 64_666_152
     in_millions = [f"{count / 1e6:.1f}" for count in (of_two_layer_net(200), cifar_bottleneck(18, False))]
     assert in_millions == ["19.4", "1.7"]  # Table 4
     assert cifar_bottleneck(111, projection_bn=False) == pytest.approx(10.2e6, rel=0.02)  # Table 4: 10.2M

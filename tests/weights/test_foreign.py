@@ -169,6 +169,18 @@ def test_logits_are_the_foreign_networks(name, tmp_path):
     same_logits(theirs.double(), ours, 64 if "torchvision" in name else 32)
 
 
+@pytest.mark.parametrize("crop", [224, pytest.param(320, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("depth", [50, 101, 152])
+def test_logits_are_torchvisions_at_both_test_crops(depth, crop, tmp_path):
+    _, make = NETWORKS[f"torchvision at {depth}"]
+    theirs = randomised(make())
+    torch.save(theirs.state_dict(), tmp_path / "checkpoint.pth")
+    ours, _ = foreign.load(tmp_path / "checkpoint.pth", "torchvision", depth)
+    image = torch.randn(1, 3, crop, crop, dtype=torch.float64, generator=torch.Generator().manual_seed(crop))
+    with torch.no_grad():
+        torch.testing.assert_close(ours.double()(image), theirs.double()(image), rtol=1e-10, atol=1e-10)
+
+
 def small():
     return randomised(NETWORKS["akamaster"][1]()).state_dict()
 
