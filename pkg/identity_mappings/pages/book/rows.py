@@ -136,12 +136,11 @@ def _runs(each, folder, records):
                     error if record["status"] == "finished" else ended,
                     f"{record['device']}, {_threads(record)}{record['precision']}",
                     f"{record['device_seconds']:,.0f} of {record['wall_seconds']:,.0f}",
-                    published.commit_link(record["commit"]),
-                    f"torch {record['versions']['torch']}",
+                    f"{published.commit_link(record['commit'])}, torch {record['versions']['torch']}",
                     published.download(run, records, folder),
                 )
             )
-    header = ("seed", "test error, %", "device, precision", "busy of all seconds", "commit", "versions", "record")
+    header = ("seed", "test error, %", "device, precision", "busy of all seconds", "commit, versions", "record")
     header = ("setting", *header) if several else header
     caption = "Every run, with the record that all of this page is made from."
     return f":::{{table}} {caption}\n:class: results\n\n{grids.markdown(header, lines)}\n:::"
