@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..nets.norm import Grouped
+from ..nets.norm import PARTS
 from ..nets.shortcuts import Dropout
 from ..nets.units import ResidualUnit
 from .check import Snapshot, checked
@@ -111,7 +111,7 @@ def inductor_options():
     their own.
     """
     wanted = {"combo_kernels": True, "combo_kernels_autotune": 0, "split_reductions": False}
-    wanted |= {"unroll_reductions_threshold": Grouped.PARTS + 1, "realize_reads_threshold": 64}
+    wanted |= {"unroll_reductions_threshold": PARTS + 1, "realize_reads_threshold": 64}
     wanted |= {"realize_acc_reads_threshold": 64, "realize_opcount_threshold": 1000}
     return {name: value for name, value in wanted.items() if name in torch._inductor.list_options()}
 

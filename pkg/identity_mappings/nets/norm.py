@@ -6,6 +6,10 @@ from torch.nn import functional as F
 
 from .slots import Slots, joined
 
+# Of `Grouped`. They are no attributes of it: Dynamo does not compile a backward pass that names its own class.
+PARTS = 8  # of a group, each with its own sums backward, of a small signal
+SMALL = 1 << 20  # elements: 32 channels of 16x16 in a batch of 128
+
 
 class BatchNorm2d(nn.BatchNorm2d):
     """nn.BatchNorm2d that normalises each consecutive `group` images of a training batch by their own statistics.
@@ -64,9 +68,6 @@ class Grouped(torch.autograd.Function):
     signal needs as many sums as it has images, to fill a device. Sums are in float32 at least.
     """
 
-    PARTS = 8  # of a group, each with its own sums backward, of a small signal
-    SMALL = 1 << 20  # elements: 32 channels of 16x16 in a batch of 128
-
     @staticmethod
     def forward(ctx, x, weight, bias, group, eps):
         signal = _wide(x)
@@ -88,8 +89,7 @@ class Grouped(torch.autograd.Function):
         x, weight, centre, scale = ctx.saved_tensors
         signal, slope = (_wide(each).unflatten(0, (-1, ctx.group)) for each in (x, slope))
         signal = signal - _spread(centre)
-        few = x.numel() <= Grouped.SMALL and ctx.group % Grouped.PARTS == 0
-        parts = Grouped.PARTS if few else ctx.group
+        parts = PARTS if x.numel() <= SMALL and ctx.group % PARTS == 0 else ctx.group
         # (n/group, group, c, h, w) -> (n/group, parts, c) -> (n/group, c)
         total, along = (each.unflatten(1, (parts, -1)).sum((2, 4, 5)).sum(1) for each in (slope, slope * signal))
         along = along * scale
