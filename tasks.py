@@ -135,6 +135,8 @@ def reproduce(
         imagenet.choose_folder(data)
         cut = Reduction(number(depth, "depth"), number(iterations, "iterations"), number(width, "width"))
         count, together = number(seeds, "seeds"), number(gpus, "gpus")
+        if together and device == "cpu":
+            raise UsageError("--gpus trains on CUDA devices, --device cpu on none: leave one out")
         with commands.trainer(cluster, shared, together) as (resolve, train):
             runs, on, chosen_tier, reduction = commands.planned(table, row, tier, count, cut, device, resolve)
             if dry_run:

@@ -46,7 +46,7 @@ CAT = 128  # tensors that one launch of torch's cat takes on CUDA
 COMPILED = "compiled"  # the profiler's name for what a compiled graph does
 
 
-def generated(device, precision, *nets, timeout=900):
+def generated(device, precision, *nets, timeout=1800):
     """The lines that this file prints as a command, as dicts: of these nets (fields of a NetworkSpec) on a device."""
     command = [sys.executable, __file__, device, precision, *map(json.dumps, nets)]
     with tempfile.TemporaryDirectory() as cache:
@@ -249,11 +249,14 @@ def iterations(nets, precision, only=None):
     from identity_mappings.iteration.step import Step
     from identity_mappings.nets.networks import cifar_spec
 
+    torch._dynamo.reset()
     backends = {}
     for net in nets:
         choices = {name: tuple(value) if isinstance(value, list) else value for name, value in net.items()}
         side = choices.pop("side", 32)
-        pixels, labels = np.zeros((BATCH, side, side, 3), np.uint8), np.zeros(BATCH, np.int64)
+        # a loss that is no number would have Dynamo compile its sum once more, as for no run
+        pixels = np.random.default_rng(0).integers(0, 256, (BATCH, side, side, 3), dtype=np.uint8)
+        labels = np.arange(BATCH) % 10
         images, _ = Images.pair(Dataset("toy", pixels, labels, pixels, labels, classes=10), "pixel", "cpu")
         step = Step(cifar_spec(**choices), images, CIFAR, 0, "cpu", precision)
         for owner, method in regions(step):
@@ -268,9 +271,7 @@ def iterations(nets, precision, only=None):
                 graph["runs"] = 0
             with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
                 step()
-        others = outside(profile.events())
-        others["cat"] += len(step.sgd.parameters) // CAT  # all gradients into one buffer
-        yield net, graphs, others
+        yield net, graphs, outside(profile.events())
 
 
 # what torch calls that launches nothing: another look at a tensor, or memory alone
@@ -353,17 +354,23 @@ def counted(depth, precision, only=None):
 
     As if generated for the device that `describe` has described. Others are of other libraries, or of torch itself.
     """
+    import torch
+
     from identity_mappings.nets.networks import BRANCHES, cifar_spec
 
     spec = cifar_spec(depth)
     step, more = BRANCHES[spec.branch][0] * len(spec.widths), spec.units[0] - 2
     nets = [{"depth": units * step + 2, "branch": spec.branch, "resize": spec.resize} for units in (2, 3)]
     two, three = (_summed(regions, others) for _, regions, others in iterations(nets, precision, only))
-    return {kind: two[kind] + more * (three[kind] - two[kind]) for kind in two}
+    found = {kind: two[kind] + more * (three[kind] - two[kind]) for kind in two}
+    with torch.device("meta"):
+        tensors = len(list(spec.build().parameters()))
+    return found | {"others": found["others"] + tensors // CAT}  # to gather their gradients
 
 
 def _summed(regions, others):
-    convolutions = others.pop("convolution", 0) + others.pop("convolution_backward", 0)
+    # where the stem is not compiled: its output, and the gradient of its weights
+    convolutions = others.pop("conv2d", 0) + others.pop("convolution_backward", 0)
     found = Counter(triton=0, convolutions=convolutions, others=sum(others.values()))
     for graph in itertools.chain(*regions.values()):
         made = calls(graph["source"])
@@ -386,10 +393,9 @@ def count(path, device, precision, depth):
     made["compiled"] = {way: counted(int(depth), precision, only) for way, only in ways.items()}
     made["units"] = {}
     for name, net in UNITS.items():
-        torch._dynamo.reset()
         ((_, regions, _),) = iterations([net], precision, UNIT)
-        forward, backward = sorted(regions[UNIT], key=lambda graph: graph["backward"])
-        made["units"][name] = [calls(graph["source"])["triton"] for graph in (forward, backward)]
+        graphs = sorted(regions[UNIT], key=lambda graph: graph["backward"])
+        made["units"][name] = [calls(graph["source"])["triton"] for graph in graphs if graph["runs"]]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(json.dumps(made, indent=1) + "\n")
 

@@ -4,11 +4,14 @@ None of this needs a device: what a device would do is stood in for. What only a
 """
 
 import os
+import re
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from _pytest.mark.expression import Expression
 from conftest import small_run
 from test_step import step, take
 
@@ -371,3 +374,20 @@ def test_a_recipe_is_recomputed_where_it_is_asked_for(begun):
     made = training_state.State(state.recipe, 0, "cpu", "fp32", recompute=True)
     assert made.network.recompute and not state.network.recompute
     assert isinstance(made.recipe, Recipe) and made.protocol.batch == CIFAR.batch
+
+
+def selects(expression, case):
+    """Whether pytest's -k takes a case by that expression."""
+    return Expression.compile(expression).evaluate(lambda word, **_: word in case)
+
+
+def test_the_pages_slices_run_each_gpu_test_once():
+    """The commands of the trainer page with -k, which are to fit into a borrowed device's ten minutes each."""
+    here = Path(__file__).parent
+    page, source = (here.parents[1] / "book" / "trainer.md").read_text(), (here / "test_cuda.py").read_text()
+    slices = re.findall(r'test_cuda\.py -m cuda -k "(.+?)"', page)
+    assert len(slices) == 4
+    for name in re.findall(r"^def (test_\w+)", source, re.MULTILINE):
+        for case in (f"{name}[fp32]", f"{name}[bf16]"):
+            chosen = [each for each in slices if selects(each, case)]
+            assert len(chosen) == 1, (case, chosen)

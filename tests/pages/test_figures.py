@@ -56,6 +56,7 @@ def test_every_figure_appears_once_its_records_are_there(folder, outcome, figure
     shown = show.figure(figure.name)
     assert isinstance(shown, show.Curves) and shown.title.startswith(figure.title)
     assert ": undecided (n = 1, +40.0)." in shown.caption
+    assert "b_g" not in shown._repr_mimebundle_()["text/html"].partition("<figcaption>")[2]
     assert not {"seen", "contradicted"} & set(shown.caption.replace("the paper sees", "").split())
 
 

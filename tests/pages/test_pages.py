@@ -12,7 +12,7 @@ from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import IMAGENET, Reduction
 from identity_mappings.experiments.runs import Run
 from identity_mappings.pages import explorers, plots, show
-from identity_mappings.pages.pictures import lines
+from identity_mappings.pages.pictures import lines, wrapped
 from identity_mappings.results import costs, records
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
@@ -188,6 +188,11 @@ def test_a_legend_is_no_wider_than_its_picture(label):
     figure.draw_without_rendering()
     (legend,) = figure.legends
     assert legend.get_window_extent().width <= figure.get_window_extent().width
+
+
+def test_a_formula_is_not_broken_over_lines():
+    assert wrapped("exclusive gating ($b_g = -1$)", 24) == "exclusive gating\n($b_g=-1$)"
+    assert wrapped("a few words of prose", 10) == "a few\nwords of\nprose"
 
 
 def test_one_colour_a_unit():

@@ -15,8 +15,8 @@ import pytest
 import torch
 from by_torchrun import NETWORK, PROTOCOL, SHALLOW
 
-from identity_mappings import UsageError
-from identity_mappings.__main__ import main
+from identity_mappings import UsageError, commands
+from identity_mappings.__main__ import main, parser
 from identity_mappings.data import drawn, imagenet
 from identity_mappings.data.pictures import Pictures, Share
 from identity_mappings.experiments import paper
@@ -256,6 +256,34 @@ def test_cifar_is_trained_by_one_process(tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "size", lambda: 2)
     with pytest.raises(UsageError, match="is trained by one process; got 2: run it without torchrun"):
         train(small_run(1, "original"), results=tmp_path)
+
+
+@pytest.mark.parametrize("cut", [Reduction(), Reduction(depth=50, iterations=30)])
+def test_gpus_are_given_the_same_runs_by_torchrun(monkeypatch, cut):
+    runs, asked = plan(paper.rows(5), "quick", 2, cut), []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(distributed, "run", lambda count, arguments: asked.append((count, arguments)) or 0)
+    commands.train_on_gpus(8, runs, "bf16", weights=True, budget="25m")
+    ((count, arguments),) = asked
+    given = parser().parse_args(["train", *arguments])
+    cut = Reduction(given.depth, given.iterations, given.width)
+    again, *_ = commands.planned(given.table, given.row, given.tier, tuple(given.seed), cut, "cpu")
+    assert count == 8 and set(again) == set(runs) and len(again) == len(runs)
+    assert (given.precision, given.weights, given.budget) == ("bf16", True, "25m")
+    line = " ".join(distributed.command(8, arguments))
+    assert "torch.distributed.run --standalone --nproc-per-node 8 --max-restarts 10 -m identity_mappings train" in line
+
+
+def test_what_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(distributed, "run", lambda *_: 1)
+    (run,) = plan(paper.rows(5, ["101-original-224"]), "quick", 1)
+    with pytest.raises(UsageError, match="--gpus must be from 1 to the CUDA devices that torch can use here, 8; got 9"):
+        commands.train_on_gpus(9, [run], "fp32")
+    with pytest.raises(UsageError, match="training on 8 GPUs ended with status 1, .* goes on from the last checkpoint"):
+        commands.train_on_gpus(8, [run], "fp32")
+    with pytest.raises(UsageError, match="--gpus is for Table 5"):
+        commands.train_on_gpus(8, plan(paper.rows(3), "quick", 1), "fp32")
 
 
 def trained_by_two(run, results, kill=None, seconds=600):

@@ -491,6 +491,11 @@ def test_evaluate_another_repositorys_checkpoint(tmp_path, capsys, monkeypatch):
     assert status == 2 and str(tmp_path / "empty") in err and "invoke data --dataset cifar10" in err
     err = evaluate(capsys, "--weights", tmp_path / "x.th", "--layout", "akamaster", "--depth", 8, "--data", tmp_path)[2]
     assert str(tmp_path / "cifar10.npz") in err
+    torch.save(small() | {"conv1.weight": torch.randn(16, 1, 3, 3)}, tmp_path / "x.th")
+    of_digits = "--dataset", "digits", "--mean", 0.5, "--std", 0.5
+    args = ("--weights", tmp_path / "x.th", "--layout", "akamaster", "--depth", 8, *of_digits)
+    status, out, _ = evaluate(capsys, *args)  # a foreign file carries no digest: what was read is told by its own
+    assert status == 0 and f"x.th: SHA-256 {hashlib.sha256((tmp_path / 'x.th').read_bytes()).hexdigest()}" in out
 
 
 def test_evaluate_by_another_normalisation(tmp_path, capsys):

@@ -10,6 +10,7 @@ import html
 import io
 import math
 import re
+import textwrap
 from collections import Counter
 
 INK = "#000000"  # what is drawn in it takes the colour of the page's text
@@ -58,9 +59,10 @@ class Picture:
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
         text = text.replace(INK, "currentColor").replace(PAPER, f"var(--pst-color-background, {PAPER})")
         # what has no fill or stroke of its own is black in SVG, text above all
-        least = LEAST * self.figure.get_figwidth()
+        width = self.figure.get_figwidth()
+        least, kind = LEAST * width, ' class="wide"' * (width > WIDTH)
         said = f'role="img" aria-label="{html.escape(self.alt)}"'
-        return text.replace("<svg ", f'<svg fill="currentColor" style="min-width: {least:.0f}px" {said} ', 1)
+        return text.replace("<svg ", f'<svg{kind} fill="currentColor" style="min-width: {least:.0f}px" {said} ', 1)
 
     def html(self):
         return f'<figure class="drawn"><div>{self.svg()}</div>{caption(self.words, self.link())}</figure>'
@@ -142,6 +144,11 @@ def legend(drawing, handles):
     wide = LETTER * longest + 0.55  # inches: the line, the words, what is between
     columns = max(1, min(3, len(labels), int(drawing.get_figwidth() / wide)))
     drawing.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def wrapped(words, width):
+    """Words in lines of about so many characters; a formula, between dollars, is not broken."""
+    return textwrap.fill(re.sub(r"\$[^$]*\$", lambda formula: formula[0].replace(" ", ""), words), width)
 
 
 def gaps(values):

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from . import pictures
 
-TICKS = [digit * 10.0**power for power in range(-6, 3) for digit in (1, 2, 5)]  # of a loss on a logarithmic axis
+TICKS = [digit * 10.0**power for power in range(-6, 3) for digit in (1, 1.5, 2, 3, 5)]  # of a logarithmic loss
 
 
 def curves(summaries, title=""):
@@ -31,13 +31,13 @@ def curves(summaries, title=""):
             thin = {"color": colour, "alpha": 0.9 if summary.n == 1 else 0.6, "linewidth": 1.3}
             loss_axis.plot(curve["iteration"], pictures.gaps(curve["train_loss"]), linestyle="--", **thin)
             error_axis.plot(curve["iteration"], pictures.gaps(curve["test_error"]), linestyle="-", **thin)
-        words = textwrap.fill(f"{summary.row.name(summary.variant)}: {summary}", 60)
+        words = pictures.wrapped(f"{summary.row.name(summary.variant)}: {summary}", 60)
         handles.append(Line2D([], [], color=colour, label=words))
     handles += [
         Line2D([], [], color="0.3", linestyle="-", label="test error"),
         Line2D([], [], color="0.3", linestyle="--", label="training loss"),
     ]
-    loss_axis.set(xlabel="iteration", ylabel="training loss", yscale="log", title=textwrap.fill(title, 60))
+    loss_axis.set(xlabel="iteration", ylabel="training loss", yscale="log", title=pictures.wrapped(title, 60))
     loss_axis.yaxis.set_major_locator(FixedLocator(TICKS))
     loss_axis.yaxis.set_minor_locator(NullLocator())
     loss_axis.yaxis.set_major_formatter("{x:g}")

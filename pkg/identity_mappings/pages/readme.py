@@ -173,7 +173,7 @@ def on_paper(drawn, name):
     """The picture as a file of its own, in the ink of light or of dark paper."""
     ink, paper_ = PAPERS[name]
     text = drawn.svg().replace("currentColor", ink).replace(f"var(--pst-color-background, {PAPER})", paper_)
-    return re.sub(r' style="min-width: \d+px"', "", text, count=1)
+    return re.sub(r' style="min-width: \d+px"', "", text.replace(' class="wide"', ""), count=1)
 
 
 def shown(results=None):

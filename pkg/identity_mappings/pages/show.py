@@ -158,11 +158,12 @@ class Curves:
         plot = plots.interactive(self.summaries).to_html(
             full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
         )
+        typeset = self.caption.replace("b_g", "b<sub>g</sub>")
         alt = f"{self.title}: training loss and test error by iteration of {self._names()}"
         html = (
             f'<figure class="curves-figure"><div class="curves" role="group" aria-label="{alt}">{plot}</div>'
             f'<img class="curves-in-print" alt="{alt}" src="data:image/png;base64,{picture}">'
-            f"{pictures.caption(self.caption, pictures.csv_link(self.name, self.csv()))}</figure>"
+            f"{pictures.caption(typeset, pictures.csv_link(self.name, self.csv()))}</figure>"
         )
         return {"text/html": html, "image/png": picture, "text/plain": alt}
 
@@ -296,9 +297,8 @@ def units(folder):
     found = {}
     for made in _outcomes(folder):
         found |= made["units"]
-    return markdown(
-        grids.markdown(("unit", "forward", "backward"), [(name, *both) for name, both in found.items()], right=2)
-    )
+    lines = [(name, *both) for name, both in found.items()]
+    return markdown(grids.markdown(("unit", "forward", "backward"), lines, right=2) if lines else "Not counted.")
 
 
 def kernels(folder):
@@ -321,7 +321,7 @@ def kernels(folder):
         )
         lines = [(said[way], *_modelled(calls)) for way, calls in made["compiled"].items()]
         parts += [about, grids.markdown(header, lines, right=7)]
-    return markdown(*parts)
+    return markdown(*parts or ["Not counted."])
 
 
 def _modelled(calls):
@@ -384,12 +384,12 @@ def _median_and_range(values, form):
 
 def imagenet():
     """Table 5 as the paper prints it, with the ids by which this companion calls its rows."""
-    header = ("row", "case", "unit", "augmentation", "test crop", "top-1 / top-5, %", "remark")
+    header = ("case", "unit", "augmentation", "test crop", "top-1 / top-5, %", "remark", "in commands")
     lines = []
     for row in paper.rows(5):
         case, figure = row.case.partition(", tested")[0], row.figure.replace(" ", "\N{NO-BREAK SPACE}")
         lines.append(
-            (f"`{row.id}`", case, figure, row.protocol.augmentation, _test_crop(row), row.published, row.remark)
+            (case, figure, row.protocol.augmentation, _test_crop(row), row.published, row.remark, f"`{row.id}`")
         )
     return markdown(grids.markdown(header, lines))
 

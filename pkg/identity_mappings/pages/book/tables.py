@@ -6,7 +6,6 @@ paper's words; their ids are in addresses and commands only.
 
 import re
 import statistics
-import textwrap
 
 from ... import grids
 from ...experiments import paper, runs
@@ -236,11 +235,11 @@ def forest(number, results=None):
         theirs = papers_difference(row)
         if theirs is None:
             axis.annotate("fail", (1.0, height), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-                          va="center", color=pictures.INK, size=8)  # fmt: skip
+                          va="center", color=pictures.INK, size=9)  # fmt: skip
         else:
             reach = max(reach, abs(theirs))
             axis.plot(theirs, height, "D", color=pictures.INK, markersize=5, markerfacecolor="none")
-    labels = [textwrap.fill(_label(row, summary), 24) for row, _, summary, *_ in found]
+    labels = [pictures.wrapped(_label(row, summary), 24) for row, _, summary, *_ in found]
     axis.set_yticks(range(len(found)), labels, size=9)
     axis.set(ylim=(len(found) - 0.4, -0.6), xlabel="points of test error above the baseline: left is better")
     axis.set_xscale("symlog", linthresh=1, linscale=0.6)
