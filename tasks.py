@@ -94,7 +94,7 @@ def amount(text, unit):
         "budget": BUDGET,
         "cluster": CLUSTER,
         "shared": SHARED,
-        "gpus": "Table 5 only: train on so many GPUs of this machine together",
+        "gpus": "Table 5 only: train on so many GPUs of one machine together",
         "data": "Table 5 only: ImageNet's folder, with train and val; default: imagenet in the data folder",
         "dry-run": "list the runs and about how long what is left of them takes, and stop",
     },
@@ -135,11 +135,9 @@ def reproduce(
         imagenet.choose_folder(data)
         cut = Reduction(number(depth, "depth"), number(iterations, "iterations"), number(width, "width"))
         count, together = number(seeds, "seeds"), number(gpus, "gpus")
-        if together and cluster:
-            raise UsageError("--gpus is for the GPUs of this machine, --cluster for many machines: leave one out")
         if together and device == "cpu":
             raise UsageError("--gpus trains on CUDA devices, --device cpu on none: leave one out")
-        with commands.trainer(cluster, shared) as (resolve, train):
+        with commands.trainer(cluster, shared, together) as (resolve, train):
             runs, on, chosen_tier, reduction = commands.planned(table, row, tier, count, cut, device, resolve)
             if dry_run:
                 for each in runs:

@@ -116,11 +116,11 @@ def trained(
 
 
 @contextmanager
-def trainer(cluster=None, shared=False):
+def trainer(cluster=None, shared=False, gpus=None):
     """(resolve, train) within it: what gives a device for the one asked for, and what trains runs as `train_all` does.
 
     cluster: of a Ray cluster, as `machines.cluster.connected` has it; None for this machine alone. shared: whether its
-    machines share the results folder.
+    machines share the results folder. gpus: of one of its machines, for each run of Table 5.
     """
     if cluster is None:
         if shared:
@@ -131,7 +131,7 @@ def trainer(cluster=None, shared=False):
         raise UsageError("--cluster trains runs on many machines, torchrun one run by many processes: leave one out")
     with clusters.connected(cluster) as found:
         resolve = partial(_of_cluster, found)
-        yield resolve, partial(clusters.train_on_cluster, shared=shared)
+        yield resolve, partial(clusters.train_on_cluster, shared=shared, processes=gpus or 1)
 
 
 def _of_cluster(found, device):
@@ -170,29 +170,14 @@ def train_on_gpus(gpus, planned_runs, precision, weights=False, budget=None):
 
     Raises UsageError for another table, for more GPUs than there are, and where torchrun gave up.
     """
-    if any(run.row.table != 5 for run in planned_runs):
-        raise UsageError("--gpus is for Table 5, whose runs several GPUs share; others train side by side on one")
+    distributed.check_runs(planned_runs)
     distributed.check_devices(gpus)
-    status = distributed.run(gpus, _as_arguments(planned_runs, precision, weights, budget))
+    status = distributed.run(gpus, distributed.arguments(planned_runs, "cuda", precision, weights, budget))
     if status:
         raise UsageError(
             f"training on {gpus} GPUs ended with status {status}, see above; the same command goes on from the last "
             f"checkpoint"
         )
-
-
-def _as_arguments(planned_runs, precision, weights, budget=None):
-    """The arguments of `train` that stand for these runs, which are of one table, tier and reduction."""
-    first = planned_runs[0]
-    arguments = ["--table", str(first.row.table), "--tier", first.tier, "--precision", precision]
-    for row in dict.fromkeys(run.row.id for run in planned_runs):
-        arguments += ["--row", row]
-    for seed in dict.fromkeys(run.seed for run in planned_runs):
-        arguments += ["--seed", str(seed)]
-    for name, value in vars(first.reduction).items():
-        arguments += [] if value is None else [f"--{name}", str(value)]
-    arguments += ["--budget", budget] if budget else []
-    return arguments + ["--weights"] * weights
 
 
 def name_kept(planned_runs, precision):

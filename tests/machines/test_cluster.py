@@ -16,6 +16,7 @@ from conftest import small_run, toy
 from identity_mappings.data import drawn, load
 from identity_mappings.errors import Interrupted, UsageError
 from identity_mappings.experiments import paper
+from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import plan
 from identity_mappings.machines import cluster
 from identity_mappings.results import records
@@ -45,6 +46,9 @@ class Here:
 
     def get_runtime_context(self):
         return Local(None)
+
+    def nodes(self):
+        return [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False, "Resources": {"CPU": 64.0}}]
 
     def put(self, value):
         return Reference(value)
@@ -257,6 +261,34 @@ def test_a_run_on_imagenet_takes_a_gpu_and_finds_its_files_where_they_were(monke
     (tmp_path / f"drawn-{drawn.VERSION}/val").rename(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="has no .*/val: every machine needs ImageNet under the same path"):
         cluster._own(found)
+
+
+SHARED = Reduction(depth=50, iterations=4, width=1)
+
+
+def test_torchrun_trains_a_run_that_ray_places(here, tmp_path, monkeypatch):
+    """Two processes on drawn pictures end with the numbers of one, up to rounding; a cluster without room says so."""
+    monkeypatch.setenv("IDENTITY_MAPPINGS_DATA", str(tmp_path / "data"))
+    (run,) = plan(paper.rows(5, ["200-pre-activation-320"]), "smoke", 1, SHARED)
+    events = []
+    outcomes = cluster.train_on_cluster([run], events.append, processes=2, results=tmp_path)
+    record = outcomes[run]
+    assert record["processes"] == 2 and records.read(run, tmp_path) == record
+    assert any("iteration 4/4" in event.get("line", "") for event in events)
+    alone = train(run, results=tmp_path / "alone")
+    assert record["curve"]["train_loss"][0] == pytest.approx(alone["curve"]["train_loss"][0], rel=1e-4)
+    with pytest.raises(UsageError, match="at most the CPUs of one machine of the cluster, 2; got 3"):
+        cluster.train_on_cluster([replace(run, seed=1)], processes=3, results=tmp_path)
+    with pytest.raises(UsageError, match="--gpus is for Table 5"):
+        cluster.train_on_cluster([small_run(1, "original")], processes=2, results=tmp_path)
+
+
+def test_what_torchrun_could_not_train_is_told_in_its_own_last_words(here, tmp_path, monkeypatch):
+    monkeypatch.setenv("IDENTITY_MAPPINGS_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(cluster.distributed, "command", lambda *_: ["sh", "-c", "echo begun; echo no more >&2; exit 7"])
+    (run,) = plan(paper.rows(5, ["200-pre-activation-320"]), "smoke", 1, SHARED)
+    outcomes = cluster.train_on_cluster([run], processes=2, results=tmp_path)
+    assert "torchrun ended with status 7: no more" in str(outcomes[run])
 
 
 def test_the_source_digest_sees_every_file(tmp_path, monkeypatch):

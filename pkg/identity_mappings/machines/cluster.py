@@ -7,14 +7,19 @@ Ray, or lie in a results folder that all machines share. A task whose worker or 
 from the run's last checkpoint, and ends with the same numbers. Nothing else in the library knows of Ray.
 """
 
+import ctypes
 import hashlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
+import threading
 import time
 import uuid
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections import deque
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,13 +27,13 @@ import numpy
 
 from .. import data
 from ..data import SIZES
-from ..data.imagenet import Photographs
+from ..data.imagenet import Photographs, choose_folder
 from ..errors import Interrupted, UsageError
 from ..experiments.protocols import ImageNetProtocol
 from ..experiments.runs import results_dir
 from ..iteration import memory
 from ..results import records
-from ..training import train
+from ..training import distributed, train
 from ..training.loop import How, locked, nothing
 from ..training.many import how_far, standing
 
@@ -85,12 +90,15 @@ def _variables():
     return {"IDENTITY_MAPPINGS_COMMIT": commit} if commit else {}
 
 
-def train_on_cluster(runs, report=nothing, shared=False, **how):
+def train_on_cluster(runs, report=nothing, shared=False, processes=1, **how):
     """`train_all` on the cluster that this process is connected to, with the same outcomes.
 
     shared: the results folder is on a file system that every machine has under the same path; else checkpoints and
-    records come home through Ray. how: fields of `How`; device and precision hold on every machine.
+    records come home through Ray. processes: that torchrun starts on one machine for each run, of Table 5 alone, a GPU
+    each. how: fields of `How`; device and precision hold on every machine.
     """
+    if processes > 1:
+        distributed.check_runs(runs)
     how = How(**how)
     how = replace(how, results=Path(how.results or results_dir()).resolve())
     outcomes = standing(runs, how)
@@ -103,14 +111,15 @@ def train_on_cluster(runs, report=nothing, shared=False, **how):
                 waiting.append(run)
             except UsageError as error:
                 outcomes[run] = error
-        return outcomes | (_Job(waiting, how, shared, report).outcomes if waiting else {})
+        return outcomes | (_Job(waiting, how, shared, processes, report).outcomes if waiting else {})
 
 
 class _Job:
     """The tasks of one command, from their submission to `outcomes`. Ctrl-C has all workers leave a checkpoint."""
 
-    def __init__(self, runs, how, shared, report):
+    def __init__(self, runs, how, shared, processes, report):
         self.ray, self.how, self.report, self.shared = ray(), how, report, shared
+        self.processes = self._that_fit(processes)
         here = self.ray.get_runtime_context().get_node_id()
         pinned = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=False)
         # an actor on this machine, for it writes into the results folder here
@@ -139,7 +148,7 @@ class _Job:
 
     def _submit(self, runs, token):
         sets = {name: self.ray.put(_sent(name)) for name in {run.recipe.dataset for run in runs}}
-        same = source_digest(), token
+        same = source_digest(), token, self.processes
         how = replace(self.how, until=None)  # another machine has another clock: this one watches it
         task = self.ray.remote(max_retries=RETRIES)(work)
         return {
@@ -150,8 +159,20 @@ class _Job:
     def _share(self, run):
         """What one run's task asks of its machine."""
         if self.gpu is None:
-            return {"num_cpus": self.how.threads}
+            return {"num_cpus": self.how.threads * self.processes}
+        if self.processes > 1:  # Ray takes them from one machine
+            return {"num_cpus": self.processes, "num_gpus": self.processes}
         return {"num_cpus": 1, "num_gpus": share_of_gpu(run, self.how.precision, *self.gpu)}
+
+    def _that_fit(self, processes):
+        """The number of processes. Raises UsageError where no machine has a device for each: Ray would wait for one."""
+        device = "CPU" if self.how.device == "cpu" else "GPU"
+        most = max(int(node["Resources"].get(device, 0)) for node in self.ray.nodes() if node["Alive"])
+        if processes > max(most, 1):
+            raise UsageError(
+                f"--gpus must be at most the {device}s of one machine of the cluster, {most}; got {processes}"
+            )
+        return processes
 
     def _look(self):
         done, _ = self.ray.wait(list(self.tasks), timeout=POLL_SECONDS)
@@ -278,17 +299,19 @@ class Home:
         return self.stopping
 
 
-def work(home, run, how, dataset, source, token):
+def work(home, run, how, dataset, source, token, processes=1):
     """On some machine: train the run; returns (its record or None where it was stopped, its weights' bytes or None).
 
     home: the handle of the job's `Home`. source: the digest that this machine's library must have. token: of a shared
-    results folder, None for a folder of this machine that is gone with the task.
+    results folder, None for a folder of this machine that is gone with the task. processes: that train it together.
     """
     if (found := source_digest()) != source:
         raise UsageError(f"{_here()} runs another library ({found[:12]}, expected {source[:12]}): {PACKAGE}")
     if dataset is not None:
         arrived = _own(dataset)
         data.DATASETS[run.recipe.dataset] = lambda _: arrived
+        if isinstance(arrived, Photographs):
+            choose_folder(arrived.train.root.parent)  # for torchrun's processes, which look for it themselves
     with ExitStack() as kept:
         if token is None:
             folder = kept.enter_context(tempfile.TemporaryDirectory(prefix="identity-mappings-"))
@@ -296,10 +319,52 @@ def work(home, run, how, dataset, source, token):
         elif not (how.results / token).exists():
             raise UsageError(f"{_here()} does not share {how.results}: leave --shared out, or mount it there")
         courier = Courier(home, run, how, carries=token is None)
-        record = train(run, courier.report, courier.should_stop, **vars(how))
+        if processes == 1:
+            record = train(run, courier.report, courier.should_stop, **vars(how))
+        else:
+            record = _by_torchrun(run, how, processes, courier)
         courier.deliver()
         weights = run.weights_path(how.results)
         return record, weights.read_bytes() if token is None and record and weights.exists() else None
+
+
+def _by_torchrun(run, how, processes, courier):
+    """`train` by several processes on this machine: torchrun's agent starts them, and again where one is lost."""
+    given = distributed.arguments([run], how.device, how.precision, how.weights)
+    found = os.pathsep.join([str(PACKAGE.parent), *filter(None, sys.path)])  # the library that came with the job
+    environment = os.environ | {"PYTHONPATH": found, "IDENTITY_MAPPINGS_RESULTS": str(how.results)}
+    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    command = distributed.command(processes, given)
+    with subprocess.Popen(command, env=environment, preexec_fn=_end_with_parent, **told) as agent:
+        said = deque(maxlen=1)
+        listener = threading.Thread(target=_pass_on, args=(agent.stdout, run, courier, said))
+        listener.start()
+        asked = False
+        while agent.poll() is None:
+            time.sleep(POLL_SECONDS)
+            if courier.should_stop() and not asked:
+                asked = True
+                agent.terminate()  # the processes leave a checkpoint
+        listener.join()
+    record = records.read(run, how.results)
+    if record is None and not asked:
+        raise UsageError(f"{run.name}: torchrun ended with status {agent.returncode}: {' '.join(said)}")
+    return record
+
+
+def _pass_on(output, run, courier, said):
+    """Tell home each line of a process's output, and keep the last one in `said`."""
+    for line in output:
+        if line := line.rstrip():
+            said.append(line)
+            event = {"kind": "note", "run": run.name, "iteration": 0, "iterations": 0, "seconds": 0.0, "line": line}
+            courier.report(event)
+
+
+def _end_with_parent():
+    """In a process that begins: have it ended when this one is, whose machine Ray gives to another task (Linux)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def _here():

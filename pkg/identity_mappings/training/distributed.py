@@ -84,6 +84,20 @@ def union(found):
     return set().union(*each)
 
 
+def arguments(runs, device, precision, weights=False, budget=None):
+    """The arguments of `train` that stand for these runs, which are of one table, tier and reduction."""
+    first = runs[0]
+    given = ["--table", str(first.row.table), "--tier", first.tier, "--device", device, "--precision", precision]
+    for row in dict.fromkeys(run.row.id for run in runs):
+        given += ["--row", row]
+    for seed in dict.fromkeys(run.seed for run in runs):
+        given += ["--seed", str(seed)]
+    for name, value in vars(first.reduction).items():
+        given += [] if value is None else [f"--{name}", str(value)]
+    given += ["--budget", budget] if budget else []
+    return given + ["--weights"] * weights
+
+
 def command(processes, arguments):
     """The command line that trains with that many processes on this machine; arguments: those of `train`."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
@@ -98,6 +112,12 @@ def run(processes, arguments):
                 return process.wait()
             except KeyboardInterrupt:
                 pass  # it keeps a checkpoint and ends
+
+
+def check_runs(runs):
+    """Raises UsageError unless several processes can train these runs together."""
+    if any(run.row.table != 5 for run in runs):
+        raise UsageError("--gpus is for Table 5, whose runs several GPUs share; others train side by side on one")
 
 
 def check_devices(processes):
