@@ -179,7 +179,7 @@ def test_a_new_record_changes_the_pages(three_seeds, ran):
     folder = three_seeds / "book" / "rows"
     rows.write_all(folder, three_seeds)
     page, other = folder / "table-1" / "dropout.md", folder / "table-1" / "plain.md"
-    assert "Not run yet" in page.read_text()
+    assert "Nothing has been run of this row yet." in page.read_text()
     before = other.stat().st_mtime_ns
     ran(1, "dropout", "pocket", (70.0, 71.0, 72.0))
     rows.write_all(folder, three_seeds)

@@ -57,8 +57,8 @@ def page(row, folder, records=None):
         parts += _tier(row, each, folder, records)
     if not found:
         parts += [
-            "## Not run yet",
-            "Nothing has been run of this row. To run it:",
+            "## To run it",
+            "Nothing has been run of this row yet.",
             _shell(_command(row, None, 1, None)),
         ]
     return "\n\n".join(part for part in parts if part) + "\n"
