@@ -145,7 +145,7 @@ def reproduce(
                 print(commands.left(runs, on, precision))
                 return
             commands.name_kept(runs, precision)
-            if together:
+            if together and not cluster:
                 commands.train_on_gpus(together, runs, precision, weights, budget)
                 outcomes = {each: records.read(each) for each in runs}
             else:
