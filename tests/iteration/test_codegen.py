@@ -6,6 +6,7 @@ and as many backward; the addition goes with one of them, and its gradient takes
 
 import importlib.util
 import json
+from pathlib import Path
 
 import cuda_codegen
 import pytest
@@ -20,6 +21,7 @@ REGIONS = {"Step.batch": 3, "Sequential.forward": 8, "ResNet.head": 7, "Step.los
 REGIONS |= {"SGD.update": 2, "Step.account": 2}
 SCALED = {"SGD.update": 4, "Step.account": 1, None: 3}
 OUTSIDE = 12  # the weights' cast, the gradients' gathering, the rate
+COUNTS = Path(__file__).parents[2] / "book" / "kernels" / "resnet-110.json"
 NORMS = dict.fromkeys(cuda_codegen.UNITS, 2) | {"bottleneck, 64 channels of 32x32, with a projection": 4}
 
 
@@ -87,3 +89,11 @@ def test_the_log_shows_what_was_counted_and_what_the_model_has_for_it(tmp_path):
     assert "ResNet-8 in bf16, generated for H200, torch 2" in shown
     assert "| 600 | 300 | 100 | 1,100 | 2.9 to 3.7 | 183 to 239 s | 70 to 99 s |" in shown
     assert "| a unit | 6 | 7 |" in show.units(tmp_path).data
+
+
+def test_an_iteration_of_resnet_110_is_below_1100_kernels():
+    """By the counts that the trainer's log shows, with what it assumes of cuDNN; and fewer than with units alone."""
+    compiled = json.loads(COUNTS.read_text())["compiled"]
+    kernels = {way: show.launches(calls) for way, calls in compiled.items()}
+    assert 700 < kernels["all"] < min(1100, kernels["units"])
+    assert compiled["all"]["convolutions"] == compiled["units"]["convolutions"] == 3 * 109 - 1
