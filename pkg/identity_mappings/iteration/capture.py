@@ -104,13 +104,13 @@ def _configure(name, earlier, least):
 
 
 def inductor_options():
-    """Inductor's options for a unit, those that this torch has.
+    """Inductor's options for a region, those that this torch has.
 
-    Small kernels side by side in one launch, none of them chosen by a timing; no reduction split into more kernels,
+    Small kernels side by side in one launch, no sum laid out as a timing has it; no reduction split into more kernels,
     for `norm.Grouped` splits its own; and its sums of a few parts written out where they are used, not in a kernel of
     their own.
     """
-    wanted = {"combo_kernels": True, "combo_kernels_autotune": 0, "split_reductions": False}
+    wanted = {"combo_kernels": True, "combo_kernels_autotune": 0, "deterministic": True, "split_reductions": False}
     wanted |= {"unroll_reductions_threshold": PARTS + 1, "realize_reads_threshold": 64}
     wanted |= {"realize_acc_reads_threshold": 64, "realize_opcount_threshold": 1000}
     return {name: value for name, value in wanted.items() if name in torch._inductor.list_options()}
