@@ -59,7 +59,7 @@ class Sooner(importlib.machinery.PathFinder):
         run = spec.loader.exec_module
         def exec_module(module):
             run(module)
-            module.CHECKPOINT_SECONDS = 0.2
+            module.CHECKPOINT_SECONDS, module.CHECKPOINT_SHARE = 0.2, 0
         spec.loader.exec_module = exec_module
         return spec
 
@@ -438,7 +438,7 @@ def _train_in_turn(runs, results):
     training = context.Event()
 
     def work():
-        loop.CHECKPOINT_SECONDS = 0
+        loop.CHECKPOINT_SECONDS = loop.CHECKPOINT_SHARE = 0
         for run in runs:
             loop.train(run, report=lambda _: training.set(), results=results)
 

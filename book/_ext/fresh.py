@@ -26,9 +26,7 @@ LIBRARY = ((ROOT / "pkg", "**/*.py"), (BOOK, "*.py"), (BOOK, "*.csv"))
 # folder is made by builds, or for writing pages.
 RECORDS = ((RESULTS, "**/*.json"), (BOOK, "*.json"), (BOOK, "[!_]*/**/*.json"))
 # Pages that read something else; tests/book/test_fresh.py holds them to reading no record.
-READS = dict.fromkeys(
-    ("analysis", "units", "argument", "since", "glossary", "run", "commands", "traps", "trainer-log"), ()
-)
+READS = dict.fromkeys(("analysis", "units", "argument", "since", "glossary", "run", "commands", "traps"), ())
 READS["reliability"] = ((BOOK, "chaos/*.json"),)
 READS["details"] = ((ROOT / "tests", "**/*.py"),)
 # What all pages are written with: a change is no reason to execute one, but to write each again.

@@ -358,7 +358,8 @@ def worth_running(count, tier=None):
             else f"about {costs.duration(each.seconds)} here"
         )
         words = f"{paper.label(each.row.table)}, {each.row.id}: {each.standing}"
-        print(f"{place}. {words}, {each.pairs} seeds beside its baseline's; {len(each.runs)} runs, {cost}")
+        runs = f"{len(each.runs)} run{'s' * (len(each.runs) != 1)}"
+        print(f"{place}. {words}, {each.pairs} seeds beside its baseline's; {runs}, {cost}")
         for command in each.commands:
             print(f"   {command}")
 

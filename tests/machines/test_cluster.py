@@ -164,7 +164,8 @@ def test_a_stopped_worker_leaves_its_checkpoint_at_home_and_another_goes_on(run,
 
 def test_a_checkpoint_comes_home_while_its_run_goes_on(run, here, tmp_path, monkeypatch):
     """The worker is lost without a word; what came home is complete."""
-    monkeypatch.setattr("identity_mappings.training.loop.CHECKPOINT_SECONDS", 0)
+    for name in ("CHECKPOINT_SECONDS", "CHECKPOINT_SHARE"):
+        monkeypatch.setattr(f"identity_mappings.training.loop.{name}", 0)
     home, kept = cluster.Home(tmp_path / "home"), []
     monkeypatch.setattr(home, "keep", lambda run, content: (kept.append(content), type(home).keep(home, run, content)))
     work(home, run, results=tmp_path / "home")

@@ -25,6 +25,7 @@ ITERATIONS = 4
 def short(monkeypatch):
     """A run that writes a checkpoint after each of its four iterations, then its weights and its record."""
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(loop, "CHECKPOINT_SHARE", -1)
     return small_run(1, "original", iterations=ITERATIONS)
 
 

@@ -181,7 +181,7 @@ KILLED = """
 import sys
 from conftest import small_run
 from identity_mappings.training import loop
-loop.CHECKPOINT_SECONDS = 0
+loop.CHECKPOINT_SECONDS = loop.CHECKPOINT_SHARE = 0
 loop.train(small_run(1, "dropout", iterations=400), results=sys.argv[1], threads=1)
 """
 
