@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -292,16 +293,20 @@ def trained_by_two(run, results, kill=None, seconds=600):
     for name, value in vars(run.reduction).items():
         arguments += [f"--{name}", str(value)]
     command = torchrun(2, HERE / "by_torchrun.py", "train", *arguments, restarts=5)
-    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(command, env=environment(IDENTITY_MAPPINGS_RESULTS=str(results)), **told) as agent:
+    around = environment(IDENTITY_MAPPINGS_RESULTS=str(results))
+    with tempfile.TemporaryFile("w+") as said:  # a pipe that nobody reads would fill
+        agent = subprocess.Popen(command, env=around, stdout=said, stderr=subprocess.STDOUT, start_new_session=True)
         deadline = time.monotonic() + seconds
         while agent.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
             if kill:
                 kill(children(agent.pid))
         if agent.poll() is None:
-            agent.kill()
-        return agent.wait(), agent.stdout.read()
+            for pid in (*children(agent.pid), agent.pid):  # torchrun's workers are sessions of their own
+                os.kill(pid, signal.SIGKILL)
+        status = agent.wait()
+        said.seek(0)
+        return status, said.read()
 
 
 def children(pid):

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 from torch import distributed
@@ -17,6 +18,7 @@ from torch import distributed
 from ..errors import UsageError
 
 RESTARTS = 10  # of all processes, after one was lost
+PATIENCE = timedelta(minutes=10)  # with a process that does not answer, before all are started again
 
 
 def launched():
@@ -47,7 +49,7 @@ def joined(device):
         return
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
     yield
     distributed.destroy_process_group()  # not after an error: the others may be gone, and this process goes too
 
