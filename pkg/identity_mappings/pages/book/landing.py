@@ -181,7 +181,7 @@ def _gradients_of(row):
 
 
 def _listed(times):
-    said = [f"a factor of {factor:,.0f} ({label})" for label, factor in times.items()]
+    said = [f"a factor of {float(f'{factor:.2g}'):,.0f} ({label})" for label, factor in times.items()]
     return f"{', '.join(said[:-1])} and {said[-1]}"
 
 
