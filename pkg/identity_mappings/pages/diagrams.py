@@ -184,7 +184,8 @@ def _side_by_side(sketches, number, alt, caption, columns=None):
 
 def _grid(rows, columns, across, height):
     """A figure of equal axes for drawings that reach `across` (left, right) and `height` down, and no more paper."""
-    scale = 0.56  # inches a unit of length
+    # three units side by side are wider than a phone, where they scroll at a readable size
+    scale = 0.57  # inches a unit of length
     drawing = figure(scale * columns * (across[1] - across[0]), rows * (scale * (height + 0.5) + 0.3))
     axes = drawing.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes:
