@@ -358,8 +358,8 @@ def worth_running(count, tier=None):
             else f"about {costs.duration(each.seconds)} here"
         )
         words = f"{paper.label(each.row.table)}, {each.row.id}: {each.standing}"
-        runs = f"{len(each.runs)} run{'s' * (len(each.runs) != 1)}"
-        print(f"{place}. {words}, {each.pairs} seeds beside its baseline's; {runs}, {cost}")
+        lacking = f"{len(each.runs)} run{'s' * (len(each.runs) != 1)}"
+        print(f"{place}. {words}, {each.pairs} seeds beside its baseline's; {lacking}, {cost}")
         for command in each.commands:
             print(f"   {command}")
 
