@@ -324,7 +324,8 @@ def contribute(name="", out="contribution.jsonl", table=None, row=(), tier=None)
         if received.state == "refused":
             print(received)
     count = sum(received.state == "added" for received in packed)
-    print(f"{out}: {count} runs, contributed by {name or 'nobody named'}; CONTRIBUTING.md says where to send it")
+    runs = "1 run" if count == 1 else f"{count} runs"
+    print(f"{out}: {runs}, contributed by {name or 'nobody named'}; CONTRIBUTING.md says where to send it")
 
 
 def receive(file=None, dry_run=False, changes=None):

@@ -40,7 +40,7 @@ def lay(results):
 def test_what_is_contributed_is_received(results, monkeypatch, capsys):
     lay(results)
     assert main(["contribute", "--name", "Ada Lovelace"]) == 0
-    assert "contribution.jsonl: 1 runs, contributed by Ada Lovelace" in capsys.readouterr().out
+    assert "contribution.jsonl: 1 run, contributed by Ada Lovelace" in capsys.readouterr().out
     monkeypatch.setenv("IDENTITY_MAPPINGS_RESULTS", str(results.parent / "ours"))
     assert main(["receive", "contribution.jsonl", "--dry-run"]) == 0
     assert "1 would be added, 0 known already, 0 refused" in capsys.readouterr().out
