@@ -356,7 +356,7 @@ def worth_running(count, tier=None):
         cost = (
             "cost unknown: no finished run here is of this device"
             if each.seconds is None
-            else f"about {costs.duration(each.seconds)} here"
+            else f"about {costs.duration(each.seconds)} here by {each.source}"
         )
         words = f"{paper.label(each.row.table)}, {each.row.id}: {each.standing}"
         lacking = f"{len(each.runs)} run{'s' * (len(each.runs) != 1)}"

@@ -3,7 +3,10 @@
 The tests of a whole cluster start three Ray nodes on this machine, and are run by `pytest -m cluster`.
 """
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -20,7 +23,7 @@ from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import plan
 from identity_mappings.machines import cluster
 from identity_mappings.results import records
-from identity_mappings.training import checkpoint, train
+from identity_mappings.training import checkpoint, distributed, train
 from identity_mappings.training.loop import How, locked
 
 
@@ -381,11 +384,19 @@ def test_a_refused_run_does_not_stop_the_others(three_nodes, tmp_path):
 
 
 @pytest.mark.cluster
-def test_scheduling_costs_little(three_nodes, tmp_path):
-    """What runs in turn take beyond their own training, workers being up: below a tenth for runs of some seconds."""
-    runs = [small_run(1, "original", iterations=590, seed=seed) for seed in range(4)]
-    cluster.train_on_cluster(runs[:2], results=tmp_path)
-    began = time.monotonic()
-    outcomes = cluster.train_on_cluster(runs[2:], results=tmp_path)
-    took, longest = time.monotonic() - began, max(outcomes[run]["wall_seconds"] for run in runs[2:])
-    assert took < 1.1 * longest + 3
+def test_ray_finds_the_machine_on_which_torchrun_trains(three_nodes, tmp_path, monkeypatch):
+    """Neither worker has two cores; one is added whose two processes end with the numbers of two without Ray."""
+    monkeypatch.setenv("IDENTITY_MAPPINGS_DATA", str(tmp_path / "data"))
+    (run,) = plan(paper.rows(5, ["200-pre-activation-320"]), "smoke", 1, SHARED)
+    with pytest.raises(UsageError, match="at most the CPUs of one machine of the cluster, 1; got 2"):
+        cluster.train_on_cluster([run], processes=2, results=tmp_path / "ray")
+    added = ray_nodes.add(three_nodes, cpus=2)
+    try:
+        (record,) = cluster.train_on_cluster([run], processes=2, results=tmp_path / "ray").values()
+    finally:
+        three_nodes.remove_node(added)
+    assert record["processes"] == 2 and records.read(run, tmp_path / "ray") == record
+    given = distributed.command(2, distributed.arguments([run], "cpu", "fp32", False))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "IDENTITY_MAPPINGS_RESULTS": str(tmp_path)}
+    subprocess.run(given, env=environment, check=True, capture_output=True, timeout=600)
+    assert records.numbers(records.read(run, tmp_path)) == records.numbers(record)
