@@ -358,9 +358,8 @@ def worth_running(count, tier=None):
             if each.seconds is None
             else f"about {costs.duration(each.seconds)} here by {each.source}"
         )
-        words = f"{paper.label(each.row.table)}, {each.row.id}: {each.standing}"
-        lacking = f"{len(each.runs)} run{'s' * (len(each.runs) != 1)}"
-        print(f"{place}. {words}, {each.pairs} seeds beside its baseline's; {lacking}, {cost}")
+        words = f"{paper.label(each.row.table)}, {each.row.id}: {each.standing}, n = {each.pairs}"
+        print(f"{place}. {words}; {len(each.runs)} more run{'s' * (len(each.runs) != 1)}, {cost}")
         for command in each.commands:
             print(f"   {command}")
 
