@@ -352,6 +352,19 @@ def test_a_lost_node_costs_no_run(three_nodes, tmp_path, shared):
 
 
 @pytest.mark.cluster
+def test_a_core_trains_one_run_at_a_time(three_nodes, tmp_path):
+    """Ray must not take a run that waits for an answer from home for one that is idle, and begin another beside it."""
+    runs, under_way, most = [small_run(1, "original", iterations=300, seed=seed) for seed in range(5)], set(), []
+
+    def report(event):
+        (under_way.discard if event["iteration"] == event["iterations"] else under_way.add)(event["run"])
+        most.append(len(under_way))
+
+    outcomes = cluster.train_on_cluster(runs, report, results=tmp_path, threads=1)
+    assert max(most) == 2 and {record["status"] for record in outcomes.values()} == {"finished"}  # of two cores
+
+
+@pytest.mark.cluster
 def test_ctrl_c_leaves_checkpoints_at_home_and_the_same_call_goes_on(three_nodes, tmp_path):
     runs = [small_run(1, "original", iterations=590, seed=seed) for seed in range(3)]
     stepped = threading.Event()
