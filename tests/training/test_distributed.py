@@ -1,5 +1,6 @@
 """ImageNet's trainer on a CPU: a batch however it is shared, runs that are stopped and killed, counts by processes."""
 
+import json
 import os
 import re
 import signal
@@ -7,7 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import by_torchrun
@@ -15,6 +18,9 @@ import numpy as np
 import pytest
 import torch
 from by_torchrun import NETWORK, PROTOCOL, SHALLOW
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.distributed import HashStore, TCPStore
 
 from identity_mappings import UsageError, commands
 from identity_mappings.__main__ import main, parser
@@ -285,6 +291,42 @@ def test_what_gpus_are_refused(monkeypatch):
         commands.train_on_gpus(8, [run], "fp32")
     with pytest.raises(UsageError, match="--gpus is for Table 5"):
         commands.train_on_gpus(8, plan(paper.rows(3), "quick", 1), "fp32")
+
+
+def test_processes_join_whatever_ended_ones_left_in_the_store(tmp_path):
+    """Two starts die, one of them before all had joined; torchrun keeps one store for all three."""
+    command = torchrun(2, HERE / "by_torchrun.py", "rejoin", tmp_path / "found.json", restarts=2)
+    subprocess.run(command, check=True, env=environment(), capture_output=True, timeout=200)
+    assert json.loads((tmp_path / "found.json").read_text()) == [2, []]
+
+
+@given(st.integers(1, 4), st.sets(st.integers(0, 3)), st.permutations([0, 0.005, 0.01, 0.02]))
+@settings(max_examples=15, deadline=None)
+def test_each_start_has_a_part_of_the_store_of_its_own(size, lost, delays):
+    """lost: the ranks whose processes had come when a first start ended. delays: of each process that comes after."""
+    server = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    for rank in lost:
+        server.set(f"word of {rank}", "of a process that has ended")
+
+    def joined(rank):
+        time.sleep(delays[rank])
+        store = TCPStore("localhost", server.port, is_master=False, timeout=timedelta(seconds=5))
+        return distributed.of_this_start(store, rank, size)
+
+    for _ in range(2):
+        with ThreadPoolExecutor(size) as pool:
+            stores = list(pool.map(joined, range(size)))
+        assert not any(store.check(["address"]) for store in stores)
+        stores[0].set("address", "here")
+        assert all(store.get("address") == b"here" for store in stores)
+
+
+def test_a_process_that_never_joins_is_waited_for_in_vain(monkeypatch):
+    monkeypatch.setattr(distributed, "PATIENCE", timedelta(seconds=0.2))
+    store = HashStore()
+    store.set("word of 1", "of a process that has ended")
+    with pytest.raises(torch.distributed.DistStoreError, match="not all of 2 processes joined within 0 s"):
+        distributed.of_this_start(store, 0, 2)
 
 
 def trained_by_two(run, results, kill=None, seconds=600):
