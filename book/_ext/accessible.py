@@ -65,7 +65,7 @@ def with_labels(body):
             table["class"] = [*table.get("class", ()), kind]
             for row in table.select("tbody tr"):
                 for name, cell in zip(names, row.find_all(["td", "th"]), strict=False):
-                    cell["data-label"] = name
+                    cell["data-label"] = name.rstrip("?")  # a colon follows it
                     if not cell.get_text(strip=True) and not cell.img:
                         cell.clear()  # an empty cell is no line of a card
     return str(soup)

@@ -310,7 +310,7 @@ def kernels(folder):
         "convolutions",
         "others",
         "kernels",
-        "ms an iteration",
+        "ms per iteration",
         "a run alone",
         "one of five",
     )
@@ -380,18 +380,6 @@ def _median_and_range(values, form):
 
 
 # --- of a table, for the book
-
-
-def imagenet():
-    """Table 5 as the paper prints it, with the ids by which this companion calls its rows."""
-    header = ("case", "unit", "augmentation", "test crop", "top-1 / top-5, %", "remark", "in commands")
-    lines = []
-    for row in paper.rows(5):
-        case, figure = row.case.partition(", tested")[0], row.figure.replace(" ", "\N{NO-BREAK SPACE}")
-        lines.append(
-            (case, figure, row.protocol.augmentation, _test_crop(row), row.published, row.remark, f"`{row.id}`")
-        )
-    return markdown(grids.markdown(header, lines))
 
 
 def _test_crop(row):
