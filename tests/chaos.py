@@ -481,11 +481,12 @@ def kill_workers(times, counts):
             kill = two_processes.Kill(run, results, victims, np.random.RandomState(random.randrange(2**31)))
             status, said = two_processes.train(run, results, kill, **variables)
             record = records.read(run, results)
+            left = [path for path in results.rglob("*") if path.is_file() and path.suffix != ".json"]
             faults = {
                 "lost": record is None,
                 "wrong": record is not None and records.numbers(record) != expected,
                 "stuck": status is None,
-                "untold": status != 0 or any(path.is_file() and path.suffix != ".json" for path in results.rglob("*")),
+                "untold": status != 0 or bool(left) or "resumed at iteration" not in said,
             }
             faults = [name for name, happened in faults.items() if happened]
             if faults:
