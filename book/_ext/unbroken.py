@@ -1,44 +1,30 @@
-"""Where no line may end: before a percent sign, around "±" and the "=" of "n = 5", after a formula, within an option."""
+"""Where no line ends: before a percent sign, around "±" and the "=" of "n = 5", after a formula, within an option."""
 
 import re
 
-from docutils import nodes
-
 SPACES = re.compile(r"(?<=\d) (?=%)|(?<=\d) (?=± \d)|(?<=±) (?=\d)|(?<=\b[nR]) (?== \d)|(?<=\b[nR] =) (?=\d)")
-MARKS = re.compile(r"[).,;:]+")  # what follows a formula without a space
+NOT_WORDS = re.compile(r"<(pre|code|script|style|title)\b.*?</\1>|<[^>]*>", re.S)
+FORMULA = re.compile(r'(\(?<span class="math [^>]*>[^<]*</span>[).,;:]+)')  # and the marks that touch it
 SHELL = re.compile(r'<div class="highlight-sh notranslate">.*?</div>', re.S)
-OPTION = re.compile(r"(?<![\w-])--?[a-z][\w-]*")
-VERBATIM = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw, nodes.comment)
+OPTION = re.compile(r"((?<![\w-])--?[a-z][\w-]*)")
+WHOLE = r'<span class="whole">\1</span>'  # the style keeps it on a line
 
 
 def setup(app):
-    app.connect("doctree-resolved", join)
-    app.connect("html-page-context", keep_options, priority=900)
+    app.connect("html-page-context", join, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def join(app, doctree, docname):
-    """Join in a page's text what belongs together."""
-    for text in list(doctree.findall(nodes.Text)):
-        if not isinstance(text.parent, VERBATIM) and (joined := SPACES.sub("\N{NO-BREAK SPACE}", text)) != text:
-            text.parent.replace(text, nodes.Text(joined))
-    for formula in list(doctree.findall(nodes.math)):
-        _join_marks(formula)
+def join(app, pagename, templatename, context, doctree):
+    """Join in a page's body what belongs together."""
+    body = FORMULA.sub(WHOLE, with_spaces(context.get("body", "")))
+    context["body"] = SHELL.sub(lambda found: OPTION.sub(WHOLE, found[0]), body)
 
 
-def _join_marks(formula):
-    """A formula and the marks that follow it become one span, which the style keeps on a line."""
-    parent, place = formula.parent, formula.parent.index(formula)
-    after = parent[place + 1] if place + 1 < len(parent) else None
-    if isinstance(after, nodes.Text) and (marks := MARKS.match(after)):
-        whole = nodes.inline("", "", formula, nodes.Text(marks[0]), classes=["whole"])
-        parent[place : place + 2] = [whole, nodes.Text(after[marks.end() :])]
-
-
-def keep_options(app, pagename, templatename, context, doctree):
-    """Put each option of a shell command into a span of its own."""
-    context["body"] = SHELL.sub(_with_spans, context.get("body", ""))
-
-
-def _with_spans(found):
-    return OPTION.sub(r'<span class="whole">\g<0></span>', found[0])
+def with_spaces(body):
+    """A page's body with spaces in its words that break no line."""
+    parts, end = [], 0
+    for found in NOT_WORDS.finditer(body):
+        parts += [SPACES.sub("\N{NO-BREAK SPACE}", body[end : found.start()]), found[0]]
+        end = found.end()
+    return "".join([*parts, SPACES.sub("\N{NO-BREAK SPACE}", body[end:])])

@@ -498,7 +498,7 @@ def _baseline(row, tier, reduction):
     ended = statistics.median(record["curve"]["train_error"][-1] for record in found.records)
     fitted = ", far from having fitted its training images" if ended > 5 else ""
     return (
-        f"The baseline (*{row.name()}*) trains on {taken[0]}, in the paper on {taken[1]}. It ends at a test error of "
+        f"The baseline (*{row.name()}*) trains on {taken[0]}; in the paper it is {taken[1]}. Ours ends at a test error of "
         f"{found.median:.2f} % and a training error of {ended:.1f} %{fitted}; the paper's ends at a test error of "
         f"{row.published} %."
     )
