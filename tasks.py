@@ -295,11 +295,12 @@ def bench(
     help={
         "minutes": "of trials; default: 10",
         "kills": "also kill a process that trains a table so many times, again and again",
+        "workers": "also kill one of two processes that train a run by torchrun, so many times, and both, as often",
         "nodes": "also lose so many nodes of a local Ray cluster, one after the other",
         "json": "a file for the counts, as book/chaos/NAME.json for the book",
     }
 )
-def chaos(context, minutes=None, kills=None, nodes=None, json=None):
+def chaos(context, minutes=None, kills=None, workers=None, nodes=None, json=None):
     """Train a small table again and again under kills, full disks, flipped bits and the like, and count what fails."""
     words = []
 
@@ -307,7 +308,8 @@ def chaos(context, minutes=None, kills=None, nodes=None, json=None):
         length = amount(minutes, "minutes")
         if length is not None and not 0 <= length <= LONGEST:  # which nan is not, either
             raise UsageError(f"--minutes must be from 0 to {LONGEST:,}; got {shown(minutes)}")
-        times = {flag: number(text, flag, least=0) for flag, text in (("kills", kills), ("nodes", nodes))}
+        counted = {"kills": kills, "workers": workers, "nodes": nodes}.items()
+        times = {flag: number(text, flag, least=0) for flag, text in counted}
         given = {"minutes": length, **times, "json": json}
         words.extend(f"--{flag}={value}" for flag, value in given.items() if value is not None)
 

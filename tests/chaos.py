@@ -2,6 +2,7 @@
 
 invoke chaos --minutes 10 --json book/chaos/here.json
 invoke chaos --minutes 0 --kills 200    kill -9, again and again, of a process that trains a table
+invoke chaos --minutes 0 --workers 10   two processes that torchrun started: one is killed, ten times, and both, too
 invoke chaos --minutes 0 --nodes 10     a Ray cluster of three nodes here, of which one is lost, ten times
 
 A trial of the first kind starts the real command, does one thing to it, and then lets the same command end undisturbed.
@@ -30,7 +31,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -159,6 +160,19 @@ def _session(leader):
     return found
 
 
+def _workers(leader):
+    """The processes that train for a session's leader: neither itself nor Python's watcher over its semaphores.
+
+    That one trains nothing, and where it is killed Python complains at the end of a command that lost nothing.
+    """
+    found = []
+    for pid in _session(leader):
+        with suppress(OSError):
+            if pid != leader and b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
+
+
 def flip(path):
     """Flip one bit of a file."""
     content = bytearray(path.read_bytes())
@@ -182,7 +196,7 @@ def kill_a_worker(trial):
     process = trial.start()
     trial.sleep()
     trial.keep()
-    if workers := [pid for pid in _session(process.pid) if pid != process.pid]:
+    if workers := _workers(process.pid):
         with suppress(ProcessLookupError):
             os.kill(random.choice(workers), signal.SIGKILL)
     trial.ended(process, (0, 2))
@@ -447,6 +461,42 @@ def _train_in_turn(runs, results):
     return process, training
 
 
+def kill_workers(times, counts):
+    """Add as many trials to the counts in which torchrun's two processes train a run and one is killed, and both."""
+    import numpy as np
+    import two_processes
+
+    run, names = two_processes.small(), {1: "kill one of torchrun's two processes", 2: "kill both of them"}
+    counts |= {name: Counter() for name in names.values()}
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        data = Path(folder) / "data"
+        two_processes.draw_few(data)
+        variables = {"IDENTITY_MAPPINGS_DATA": str(data)}
+        status, said = two_processes.train(run, Path(folder) / "undisturbed", **variables)
+        if status != 0:
+            raise RuntimeError(f"the undisturbed training ended with status {status}: {said}")
+        expected = records.numbers(records.read(run, Path(folder) / "undisturbed"))
+        for number, victims in product(range(times), names):
+            results = Path(folder) / f"{number}-{victims}"
+            kill = two_processes.Kill(run, results, victims, np.random.RandomState(random.randrange(2**31)))
+            status, said = two_processes.train(run, results, kill, **variables)
+            record = records.read(run, results)
+            left = [path for path in results.rglob("*") if path.is_file() and path.suffix != ".json"]
+            faults = {
+                "lost": record is None,
+                "wrong": record is not None and records.numbers(record) != expected,
+                "stuck": status is None,
+                "untold": status != 0 or bool(left) or "resumed at iteration" not in said,
+            }
+            faults = [name for name, happened in faults.items() if happened]
+            if faults:
+                print(said, file=sys.stderr)
+            counts[names[victims]].update(["trials", *faults] if len(kill.killed) == victims else faults)
+            told = f"after iteration {kill.after}: {', '.join(faults) or 'as undisturbed'}"
+            print(f"killed of torchrun's two processes: {len(kill.killed)}, {told}", flush=True)
+            yield
+
+
 def lose_nodes(times, counts):
     """Add as many trials to the counts in which one of a local Ray cluster's two workers is lost in the middle."""
     import ray_nodes
@@ -491,6 +541,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--kills", type=int, default=0, help="of a process that trains a table, again and again")
+    parser.add_argument("--workers", type=int, default=0, help="of two that torchrun started: one to kill, and both")
     parser.add_argument("--nodes", type=int, default=0, help="Ray nodes to lose, one after the other")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", help="a file for the counts")
@@ -502,6 +553,7 @@ def main():
         for _ in chain(
             disturb_commands(given.minutes, counts) if given.minutes else (),
             kill_often(given.kills, counts) if given.kills else (),
+            kill_workers(given.workers, counts) if given.workers else (),
             lose_nodes(given.nodes, counts) if given.nodes else (),
         ):
             if given.json:

@@ -1,6 +1,7 @@
 """That the chaos trials see what they are there to count."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -61,6 +62,27 @@ def test_a_process_that_is_left_behind_is_seen_and_ended(tmp_path):
     while chaos._session(process.pid) and time.monotonic() < until:
         time.sleep(0.1)
     assert made.faults == {"stuck"} and not chaos._session(process.pid)
+
+
+def test_a_worker_to_kill_is_one_that_trains(tmp_path):
+    """Not the process in which Python watches over semaphores."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import multiprocessing, time\n"
+        "if __name__ == '__main__':\n"
+        "    spawn = multiprocessing.get_context('spawn')\n"
+        "    worker = spawn.Process(target=time.sleep, args=(600,), daemon=True)\n"
+        "    worker.start()\n"
+        "    print(worker.pid, flush=True)\n"
+        "    worker.join()\n"
+    )
+    command = [sys.executable, str(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        worker = int(process.stdout.readline())
+        try:
+            assert chaos._workers(process.pid) == [worker] and len(chaos._session(process.pid)) == 3
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 class Process:

@@ -1,13 +1,19 @@
 """What the processes run that `test_distributed.py` starts by torchrun: tiny nets on a few drawn pictures.
 
-python -m torch.distributed.run --nproc-per-node 2 by_torchrun.py measure <out> <part> ... | train <arguments>
+python -m torch.distributed.run --nproc-per-node 2 by_torchrun.py
+    measure <out> <part> ... | rejoin <out> | train <arguments>
 """
 
+import json
+import os
+import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch.distributed import distributed_c10d
 
 from identity_mappings.__main__ import main as commands
 from identity_mappings.data import imagenet
@@ -68,8 +74,32 @@ def evaluate():
     return scores
 
 
+def rejoin(out):
+    """Die in the first start before joining, in the second after it; write what the third finds.
+
+    Each start leaves a word in the group's store, as Gloo leaves addresses: found, in order, are those that it saw.
+    """
+    start, rank = int(os.environ["TORCHELASTIC_RESTART_COUNT"]), distributed.rank()
+    if start == 0 and rank == 0:
+        time.sleep(1)  # the other writes that it is there
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(rank * start * 0.5)
+    with distributed.joined("cpu"):
+        store = distributed_c10d._get_default_store()
+        found = [str(each) for each in range(start) if store.check([str(each)])]
+        found = [start, sorted(distributed.union(found))]
+        store.set(str(start), "was here")
+        if start == 1:
+            torch.distributed.barrier()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if rank == 0:
+            Path(out).write_text(json.dumps(found))
+
+
 def main(what, *arguments):
     torch.set_num_threads(1)
+    if what == "rejoin":
+        return rejoin(*arguments)
     if what == "train":
         loop.CHECKPOINT_SECONDS = loop.CHECKPOINT_SHARE = 0  # after every iteration
         sys.exit(commands(["train", *arguments]))

@@ -1,20 +1,24 @@
 """ImageNet's trainer on a CPU: a batch however it is shared, runs that are stopped and killed, counts by processes."""
 
+import json
 import os
 import re
-import signal
 import subprocess
-import sys
-import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
+from datetime import timedelta
 
 import by_torchrun
 import numpy as np
 import pytest
 import torch
+import two_processes
 from by_torchrun import NETWORK, PROTOCOL, SHALLOW
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.distributed import HashStore, TCPStore
+from two_processes import ITERATIONS, draw_few, environment, small, torchrun
 
 from identity_mappings import UsageError, commands
 from identity_mappings.__main__ import main, parser
@@ -30,22 +34,14 @@ from identity_mappings.results import records
 from identity_mappings.training import distributed, state, train
 from identity_mappings.training.imagenet import SharedStep, share_of
 
-HERE = Path(__file__).resolve().parent
-CUT, LONGER = (Reduction(depth=50, iterations=iterations, width=1) for iterations in (8, 24))
-KILLS = int(os.environ.get("IDENTITY_MAPPINGS_KILLS", "2"))  # of the same run, at random moments
+KILLS = int(os.environ.get("IDENTITY_MAPPINGS_KILLS", "1"))  # of one process of two, and as many of both
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A data folder with a few drawn pictures: 4 of each class for training, 47 in all for tests."""
+    """A data folder with a few drawn pictures."""
     root = tmp_path_factory.mktemp("data")
-    for part, count in (("train", 4), ("val", 5)):
-        for number, name in enumerate(drawn.CLASSES):
-            place = root / f"drawn-{drawn.VERSION}" / part / name
-            place.mkdir(parents=True)
-            for k in range(count - (part == "val" and number < 3)):
-                random = np.random.RandomState([len(part), number, k])
-                drawn.draw(number, random, (50, 90)).save(place / f"{k}.JPEG")
+    draw_few(root)
     return root
 
 
@@ -57,24 +53,13 @@ def data(folder, monkeypatch):
     state._photographs.cache_clear()
 
 
-def torchrun(processes, *arguments, restarts=0):
-    command = distributed.command(processes, [])[: -len(["-m", "identity_mappings", "train"])]
-    command[command.index("--max-restarts") + 1] = str(restarts)
-    return [*command, *map(str, arguments)]
-
-
-def environment(**more):
-    path = os.pathsep.join(filter(None, [*sys.path, str(HERE)]))
-    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | more
-
-
 @pytest.fixture(scope="module")
 def measured(folder, tmp_path_factory):
     """What two processes find, with parts of 8 and of 4 images, and what three find, who cannot share a batch of 16."""
     found = {}
     for processes, parts in ((2, (8, 4)), (3, ())):
         out = tmp_path_factory.mktemp("by") / "found.pt"
-        command = torchrun(processes, HERE / "by_torchrun.py", "measure", out, *parts)
+        command = torchrun(processes, "measure", out, *parts)
         places = {"IDENTITY_MAPPINGS_DATA": str(folder)}
         subprocess.run(command, check=True, env=environment(**places), capture_output=True, timeout=500)
         found[processes] = torch.load(out, weights_only=False)
@@ -180,13 +165,8 @@ def test_where_no_group_fits_activations_are_recomputed(monkeypatch):
 # --- runs
 
 
-def small(id="200-pre-activation-320", cut=CUT):
-    (run,) = plan(paper.rows(5, [id]), "smoke", 1, cut)
-    return run
-
-
 def test_a_run_and_its_record(tmp_path):
-    run = small("152-original-320")
+    run = small(8, "152-original-320")
     record = train(run, results=tmp_path, threads=1)
     assert record["status"] == "finished" and record["curve"]["iteration"] == list(range(1, 9))
     assert record["test_error"] == record["crops"]["trained"]["top1"]
@@ -195,11 +175,13 @@ def test_a_run_and_its_record(tmp_path):
     row, other = paper.rows(5, ["152-original-320", "152-original-224"])
     assert row.errors(record)[0] == record["crops"]["larger"]["top1"]
     assert records.read(run, tmp_path) == record
-    assert [run.row for run in records.runs_of(other, "smoke", CUT, tmp_path)] == [other]  # its home: trained once
+    assert [run.row for run in records.runs_of(other, "smoke", run.reduction, tmp_path)] == [
+        other
+    ]  # its home: trained once
 
 
 def test_resumed_is_uninterrupted_bit_for_bit(tmp_path):
-    run = small()
+    run = small(8)
     whole = records.numbers(train(run, results=tmp_path / "whole", threads=1))
     for stop in (3, 2):
         left = iter([False] * (stop - 1) + [True])
@@ -215,22 +197,22 @@ def test_a_damaged_picture_is_named_and_kept_in_the_record(tmp_path, folder, mon
     (place / "train/disc/1.JPEG").write_bytes(b"\xff\xd8 broken")
     monkeypatch.setenv("IDENTITY_MAPPINGS_DATA", str(place.parent))
     said = []
-    record = train(small(), results=tmp_path, threads=1, report=said.append)
+    record = train(small(8), results=tmp_path, threads=1, report=said.append)
     assert len(record["damaged"]) == 1 and "disc/1.JPEG" in record["damaged"][0]
     notes = [event["line"] for event in said if event["kind"] == "note"]
     assert len(notes) == 1 and "left out" in notes[0] and "disc/1.JPEG" in notes[0]
     (place / "val/disc/1.JPEG").write_bytes(b"\xff\xd8 broken")
     with pytest.raises(UsageError, match="val/disc/1.JPEG .*replace it"):
-        train(small("152-original-224"), results=tmp_path, threads=1)
+        train(small(8, "152-original-224"), results=tmp_path, threads=1)
 
 
 def test_a_run_on_imagenet_is_not_watched(tmp_path):
     with pytest.raises(UsageError, match="cannot be watched"):
-        train(replace(small(), watched=True), results=tmp_path)
+        train(replace(small(8), watched=True), results=tmp_path)
 
 
 def test_weights_give_the_records_errors_at_both_crops(tmp_path, capsys):
-    run = small()
+    run = small(8)
     record = train(run, results=tmp_path, threads=1, weights=True)
     for name in ("trained", "larger"):
         found = record["crops"][name]
@@ -287,34 +269,40 @@ def test_what_gpus_are_refused(monkeypatch):
         commands.train_on_gpus(8, plan(paper.rows(3), "quick", 1), "fp32")
 
 
-def trained_by_two(run, results, kill=None, seconds=600):
-    """Train a run by two processes under torchrun; kill(pids of the workers) is called at each look."""
-    arguments = ["--table", "5", "--row", run.row.id, "--tier", "smoke", "--device", "cpu"]
-    for name, value in vars(run.reduction).items():
-        arguments += [f"--{name}", str(value)]
-    command = torchrun(2, HERE / "by_torchrun.py", "train", *arguments, restarts=5)
-    around = environment(IDENTITY_MAPPINGS_RESULTS=str(results))
-    with tempfile.TemporaryFile("w+") as said:  # a pipe that nobody reads would fill
-        agent = subprocess.Popen(command, env=around, stdout=said, stderr=subprocess.STDOUT, start_new_session=True)
-        deadline = time.monotonic() + seconds
-        while agent.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-            if kill:
-                kill(children(agent.pid))
-        if agent.poll() is None:
-            for pid in (*children(agent.pid), agent.pid):  # torchrun's workers are sessions of their own
-                os.kill(pid, signal.SIGKILL)
-        status = agent.wait()
-        said.seek(0)
-        return status, said.read()
+def test_processes_join_whatever_ended_ones_left_in_the_store(tmp_path):
+    """Two starts die, one of them before all had joined; torchrun keeps one store for all three."""
+    command = torchrun(2, "rejoin", tmp_path / "found.json", restarts=2)
+    subprocess.run(command, check=True, env=environment(), capture_output=True, timeout=200)
+    assert json.loads((tmp_path / "found.json").read_text()) == [2, []]
 
 
-def children(pid):
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return [int(each) for each in file.read().split()]
-    except FileNotFoundError:  # it has just ended
-        return []
+@given(st.integers(1, 4), st.sets(st.integers(0, 3)), st.permutations([0, 0.005, 0.01, 0.02]))
+@settings(max_examples=15, deadline=None)
+def test_each_start_has_a_part_of_the_store_of_its_own(size, lost, delays):
+    """lost: the ranks whose processes had come when a first start ended. delays: of each process that comes after."""
+    server = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    for rank in lost:
+        server.set(f"word of {rank}", "of a process that has ended")
+
+    def joined(rank):
+        time.sleep(delays[rank])
+        store = TCPStore("localhost", server.port, is_master=False, timeout=timedelta(seconds=5))
+        return distributed.of_this_start(store, rank, size)
+
+    for _ in range(2):
+        with ThreadPoolExecutor(size) as pool:
+            stores = list(pool.map(joined, range(size)))
+        assert not any(store.check(["address"]) for store in stores)
+        stores[0].set("address", "here")
+        assert all(store.get("address") == b"here" for store in stores)
+
+
+def test_a_process_that_never_joins_is_waited_for_in_vain(monkeypatch):
+    monkeypatch.setattr(distributed, "PATIENCE", timedelta(seconds=0.2))
+    store = HashStore()
+    store.set("word of 1", "of a process that has ended")
+    with pytest.raises(torch.distributed.DistStoreError, match="not all of 2 processes joined within 0 s"):
+        distributed.of_this_start(store, 0, 2)
 
 
 @pytest.fixture(scope="module")
@@ -322,28 +310,20 @@ def unharmed(folder, tmp_path_factory):
     """The numbers of a run that two processes train and nobody kills."""
     results, patch = tmp_path_factory.mktemp("whole"), pytest.MonkeyPatch()
     patch.setenv("IDENTITY_MAPPINGS_DATA", str(folder))
-    status, said = trained_by_two(small(cut=LONGER), results)
+    status, said = two_processes.train(small(), results)
     patch.undo()
     assert status == 0, said
-    return records.numbers(records.read(small(cut=LONGER), results))
+    return records.numbers(records.read(small(), results))
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="finds torchrun's workers in /proc")
+@pytest.mark.parametrize("victims", (1, 2))
 @pytest.mark.parametrize("number", range(KILLS))
-def test_killed_workers_end_with_the_same_record(tmp_path, unharmed, number):
-    """Kill -9 of one of two workers, or of both, some time after the first checkpoint."""
-    run, victims, delay = small(cut=LONGER), number % 2 + 1, np.random.RandomState(number).uniform(0, 1)
-    begun, killed = [], []
-
-    def kill(workers):
-        if not begun and run.checkpoint_path(tmp_path).exists():
-            begun.append(time.monotonic())
-        if begun and not killed and len(workers) == 2 and time.monotonic() > begun[0] + delay:
-            for pid in workers[:victims]:
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
-
-    status, said = trained_by_two(run, tmp_path, kill)
-    assert status == 0 and len(killed) == victims, said
-    assert "resumed at iteration" in said
+def test_killed_workers_end_with_the_same_record(tmp_path, unharmed, victims, number):
+    run = small()
+    kill = two_processes.Kill(run, tmp_path, victims, np.random.RandomState([victims, number]))
+    status, said = two_processes.train(run, tmp_path, kill)
+    assert status == 0 and len(kill.killed) == victims, said
+    resumed = int(re.search("resumed at iteration ([0-9]+)", said)[1])
+    assert kill.after <= resumed < ITERATIONS
     assert records.numbers(records.read(run, tmp_path)) == unharmed

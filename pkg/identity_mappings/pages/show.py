@@ -416,6 +416,20 @@ def loader(path):
     return markdown(grids.captioned(about, header, lines, right=2))
 
 
+def scheduling(path):
+    """What Ray costs beside training, as `book/measure_scheduling.py` measured it; a sentence."""
+    found = json.loads(Path(path).read_text())
+    ratios = [each["ray"] / each["alone"] for each in found["seconds"]]
+    outside = [100 * each["outside_training"] / each["ray"] for each in found["seconds"]]
+    minutes = statistics.median(each["alone"] for each in found["seconds"]) / len(found["runs"]) / 60
+    return markdown(
+        f"{len(found['runs'])} runs of {minutes:.1f} minutes, one after the other on one core, took under Ray "
+        f"{_median_and_range(ratios, '.3f')} times what they took alone (the median of {len(ratios)} rounds and their "
+        f"range). Of the time under Ray, {_median_and_range(outside, '.1f')} percent was spent outside the runs: on "
+        f"the way to a worker and on the records' way home ({found['device']}, Ray {found['ray']})."
+    )
+
+
 def imagenet_steps(path):
     """How long a training of each of Table 5's nets takes a core, by `book/measure_imagenet_step.py`; a table."""
     found, images = json.loads(Path(path).read_text()), protocols.IMAGENET.iterations * protocols.IMAGENET.batch

@@ -9,8 +9,10 @@ lost, torchrun starts all of them again, and they go on from the run's checkpoin
 import os
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from datetime import timedelta
+from uuid import uuid4
 
 import torch
 from torch import distributed
@@ -49,9 +51,32 @@ def joined(device):
         return
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+    store, *_ = next(distributed.rendezvous("env://", timeout=PATIENCE))
+    store = of_this_start(store, rank(), size())
+    distributed.init_process_group(backend, store=store, rank=rank(), world_size=size(), timeout=PATIENCE)
     yield
     distributed.destroy_process_group()  # not after an error: the others may be gone, and this process goes too
+
+
+def of_this_start(store, rank, size):
+    """The part of torchrun's key-value store that belongs to the processes started together, one of each rank.
+
+    torchrun keeps one store from its first start of the processes to the last (pytorch/pytorch#135712). What ended
+    processes left there, such as the addresses at which they listened, those that follow would take for each other's,
+    and wait for the dead. So each process writes a word of its own. All words together name the part; a word of an
+    ended process among them names another part, in which the process that has its rank now is never ready.
+    Raises DistStoreError, as torch's stores do, where a process stays away for as long as PATIENCE.
+    """
+    store.set(f"word of {rank}", uuid4().hex)
+    deadline = time.monotonic() + PATIENCE.total_seconds()
+    while time.monotonic() < deadline:
+        name = ", ".join(store.get(f"word of {each}").decode() for each in range(size))  # waits for the first words
+        store.set(f"{name}: {rank} is ready", "")
+        if store.check([f"{name}: {each} is ready" for each in range(size)]):
+            return distributed.PrefixStore(name, store)
+        time.sleep(0.05)
+    raise distributed.DistStoreError(f"not all of {size} processes joined within {PATIENCE.total_seconds():.0f} s")
 
 
 def any_of(flag):
