@@ -24,11 +24,11 @@ def start(workers=2):
     return started
 
 
-def add(cluster):
-    """Add a worker of one core; again where its agents were not up in the 15 seconds for which Ray waits."""
+def add(cluster, cpus=1):
+    """Add a worker of so many cores and return it; again where its agents were not up in Ray's 15 seconds."""
     for attempt in range(ATTEMPTS):
         try:
-            return cluster.add_node(**_node(1))
+            return cluster.add_node(**_node(cpus))
         except Exception:  # Ray has no narrower one
             if attempt == ATTEMPTS - 1:
                 raise

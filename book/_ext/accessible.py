@@ -40,6 +40,8 @@ def complete(app, pagename, templatename, context, doctree):
     context["generate_toctree_html"] = lambda *given, **named: with_names(make(*given, **named))
     # Sphinx calls references a list, whose children must be items; the role that they have instead is deprecated.
     body = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+    # A fold is called by its words, as "Solution of exercise 1"; MyST-NB gives all of them one other name.
+    body = body.replace(' aria-label="Toggle hidden content"', "")
     context["body"] = with_labels(body) if "<table" in body else body
 
 
@@ -65,7 +67,7 @@ def with_labels(body):
             table["class"] = [*table.get("class", ()), kind]
             for row in table.select("tbody tr"):
                 for name, cell in zip(names, row.find_all(["td", "th"]), strict=False):
-                    cell["data-label"] = name
+                    cell["data-label"] = name.rstrip("?")  # a colon follows it
                     if not cell.get_text(strip=True) and not cell.img:
                         cell.clear()  # an empty cell is no line of a card
     return str(soup)

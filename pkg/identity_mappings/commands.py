@@ -324,7 +324,8 @@ def contribute(name="", out="contribution.jsonl", table=None, row=(), tier=None)
         if received.state == "refused":
             print(received)
     count = sum(received.state == "added" for received in packed)
-    print(f"{out}: {count} runs, contributed by {name or 'nobody named'}; CONTRIBUTING.md says where to send it")
+    runs = "1 run" if count == 1 else f"{count} runs"
+    print(f"{out}: {runs}, contributed by {name or 'nobody named'}; CONTRIBUTING.md says where to send it")
 
 
 def receive(file=None, dry_run=False, changes=None):
@@ -355,11 +356,10 @@ def worth_running(count, tier=None):
         cost = (
             "cost unknown: no finished run here is of this device"
             if each.seconds is None
-            else f"about {costs.duration(each.seconds)} here"
+            else f"about {costs.duration(each.seconds)} here by {each.source}"
         )
-        words = f"{paper.label(each.row.table)}, {each.row.id}: {each.standing}"
-        lacking = f"{len(each.runs)} run{'s' * (len(each.runs) != 1)}"
-        print(f"{place}. {words}, {each.pairs} seeds beside its baseline's; {lacking}, {cost}")
+        words = f"{paper.label(each.row.table)}, {each.row.id}: {each.standing}, n = {each.pairs}"
+        print(f"{place}. {words}; {len(each.runs)} more run{'s' * (len(each.runs) != 1)}, {cost}")
         for command in each.commands:
             print(f"   {command}")
 

@@ -3,7 +3,10 @@
 The tests of a whole cluster start three Ray nodes on this machine, and are run by `pytest -m cluster`.
 """
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -20,7 +23,7 @@ from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import plan
 from identity_mappings.machines import cluster
 from identity_mappings.results import records
-from identity_mappings.training import checkpoint, train
+from identity_mappings.training import checkpoint, distributed, train
 from identity_mappings.training.loop import How, locked
 
 
@@ -349,6 +352,19 @@ def test_a_lost_node_costs_no_run(three_nodes, tmp_path, shared):
 
 
 @pytest.mark.cluster
+def test_a_core_trains_one_run_at_a_time(three_nodes, tmp_path):
+    """Ray must not take a run that waits for an answer from home for one that is idle, and begin another beside it."""
+    runs, under_way, most = [small_run(1, "original", iterations=300, seed=seed) for seed in range(5)], set(), []
+
+    def report(event):
+        (under_way.discard if event["iteration"] == event["iterations"] else under_way.add)(event["run"])
+        most.append(len(under_way))
+
+    outcomes = cluster.train_on_cluster(runs, report, results=tmp_path, threads=1)
+    assert max(most) == 2 and {record["status"] for record in outcomes.values()} == {"finished"}  # of two cores
+
+
+@pytest.mark.cluster
 def test_ctrl_c_leaves_checkpoints_at_home_and_the_same_call_goes_on(three_nodes, tmp_path):
     runs = [small_run(1, "original", iterations=590, seed=seed) for seed in range(3)]
     stepped = threading.Event()
@@ -381,11 +397,19 @@ def test_a_refused_run_does_not_stop_the_others(three_nodes, tmp_path):
 
 
 @pytest.mark.cluster
-def test_scheduling_costs_little(three_nodes, tmp_path):
-    """What runs in turn take beyond their own training, workers being up: below a tenth for runs of some seconds."""
-    runs = [small_run(1, "original", iterations=590, seed=seed) for seed in range(4)]
-    cluster.train_on_cluster(runs[:2], results=tmp_path)
-    began = time.monotonic()
-    outcomes = cluster.train_on_cluster(runs[2:], results=tmp_path)
-    took, longest = time.monotonic() - began, max(outcomes[run]["wall_seconds"] for run in runs[2:])
-    assert took < 1.1 * longest + 3
+def test_ray_finds_the_machine_on_which_torchrun_trains(three_nodes, tmp_path, monkeypatch):
+    """Neither worker has two cores; one is added whose two processes end with the numbers of two without Ray."""
+    monkeypatch.setenv("IDENTITY_MAPPINGS_DATA", str(tmp_path / "data"))
+    (run,) = plan(paper.rows(5, ["200-pre-activation-320"]), "smoke", 1, SHARED)
+    with pytest.raises(UsageError, match="at most the CPUs of one machine of the cluster, 1; got 2"):
+        cluster.train_on_cluster([run], processes=2, results=tmp_path / "ray")
+    added = ray_nodes.add(three_nodes, cpus=2)
+    try:
+        (record,) = cluster.train_on_cluster([run], processes=2, results=tmp_path / "ray").values()
+    finally:
+        three_nodes.remove_node(added)
+    assert record["processes"] == 2 and records.read(run, tmp_path / "ray") == record
+    given = distributed.command(2, distributed.arguments([run], "cpu", "fp32", False))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "IDENTITY_MAPPINGS_RESULTS": str(tmp_path)}
+    subprocess.run(given, env=environment, check=True, capture_output=True, timeout=600)
+    assert records.numbers(records.read(run, tmp_path)) == records.numbers(record)

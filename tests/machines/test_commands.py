@@ -40,7 +40,7 @@ def lay(results):
 def test_what_is_contributed_is_received(results, monkeypatch, capsys):
     lay(results)
     assert main(["contribute", "--name", "Ada Lovelace"]) == 0
-    assert "contribution.jsonl: 1 runs, contributed by Ada Lovelace" in capsys.readouterr().out
+    assert "contribution.jsonl: 1 run, contributed by Ada Lovelace" in capsys.readouterr().out
     monkeypatch.setenv("IDENTITY_MAPPINGS_RESULTS", str(results.parent / "ours"))
     assert main(["receive", "contribution.jsonl", "--dry-run"]) == 0
     assert "1 would be added, 0 known already, 0 refused" in capsys.readouterr().out
@@ -113,7 +113,7 @@ def test_next_is_what_would_tell_most(results, capsys, monkeypatch):
     monkeypatch.setattr("identity_mappings.experiments.runs.count", lambda *_: counted)
     assert main(["status", "--next", "2", "--tier", "smoke"]) == 0
     first, *rest = capsys.readouterr().out.splitlines()
-    assert re.match(r"1\. Table \d, \S+: not run, 0 seeds beside its baseline's; \d runs?, cost unknown", first)
+    assert re.match(r"1\. Table \d, \S+: not run, n = 0; \d more runs?, cost unknown", first)
     assert rest[0].startswith("   python -m identity_mappings train --table") and "--seed 0" in rest[0]
     assert sum(line[0].isdigit() for line in (first, *rest)) == 2
     assert main(["status", "--next", "0"]) == main(["status", "--next", "3", "--tier", "gold"]) == 2

@@ -58,6 +58,9 @@ def test_the_cost_is_that_of_a_dry_run(tmp_path, outcome):
     scaling = found["scaling-0.5-1"]
     assert [run.row.id for run in scaling.runs] == ["scaling-0.5-1"]
     assert scaling.seconds == pytest.approx(60, rel=0.05)  # a net of as many layers takes about what the baseline took
+    assert scaling.source == "finished runs of the same tier"
+    (elsewhere, *_) = queue.candidates("pocket", "here", results=tmp_path)
+    assert elsewhere.source == "finished runs of other tiers"
     assert f"about {costs.duration(scaling.seconds)} of here" in costs.left(scaling.runs, "here", "fp32", tmp_path)
     deep = found["cifar10-1001-pre-activation"]  # and its baseline, nine times the layers
     more = deep.multiply_adds / scaling.multiply_adds

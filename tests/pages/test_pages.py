@@ -117,6 +117,15 @@ def test_the_loader_is_measured_beside_torchvisions():
     assert f"| {statistics.median(ours)} (" in show.loader(BOOK / "loader.json").data
 
 
+def test_what_ray_costs_is_measured_beside_the_runs_alone():
+    """Under five percent for runs of a minute, as the median of its rounds."""
+    found = json.loads((BOOK / "scheduling.json").read_text())["seconds"]
+    ratio = statistics.median(each["ray"] / each["alone"] for each in found)
+    assert len(found) >= 5 and ratio < 1.05
+    told = show.scheduling(BOOK / "scheduling.json").data
+    assert told.startswith("2 runs of 0.7 minutes") and f"{ratio:.3f} (" in told
+
+
 def test_costs_are_medians_of_the_finished_runs(outcome, tmp_path):
     (row,) = paper.rows(2, ["110-original"])
     cut = Reduction(depth=20, iterations=400)

@@ -19,6 +19,7 @@ import threading
 import time
 import uuid
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -392,13 +393,18 @@ def _own(dataset):
 
 
 class Courier:
-    """Carries a run's events and checkpoints home, and brings back whether to stop."""
+    """Carries a run's events and checkpoints home, and brings back whether to stop.
+
+    It waits for an answer from home in a thread of its own. Ray takes a task whose main thread waits for one that is
+    idle, gives its core to the next task, and so has ever more runs share a core.
+    """
 
     def __init__(self, home, run, how, carries):
         self.ray, self.home, self.run, self.path = ray(), home, run, run.checkpoint_path(how.results)
         self.carries, self.carried, self.under_way = carries, None, None
         self.looked, self.stopping = time.monotonic(), False
-        content = self.ray.get(home.begin.remote(run, _here()))
+        self.thread = ThreadPoolExecutor(1)
+        content = self._answer(home.begin.remote(run, _here()))
         if carries and content is not None:
             records.write_atomically(self.path, content)
             self.carried = self._state()
@@ -411,7 +417,7 @@ class Courier:
         now = time.monotonic()
         if now - self.looked > POLL_SECONDS:
             self.looked = now
-            self.stopping = self.ray.get(self.home.asked.remote())
+            self.stopping = self._answer(self.home.asked.remote())
             self._carry()
         return self.stopping
 
@@ -421,12 +427,19 @@ class Courier:
 
     def _carry(self, wait=False):
         if self.carries and (state := self._state()) and state != self.carried:
-            if self.under_way is not None and not wait and not self.ray.wait([self.under_way], timeout=0)[0]:
+            if self.under_way is not None and not wait and not self._arrived():
                 return  # the last is on its way still: the next look takes a newer one
             self.under_way = self.home.keep.remote(self.run, self.path.read_bytes())
             self.carried = state
         if wait and self.under_way is not None:
-            self.ray.get(self.under_way)
+            self._answer(self.under_way)
+
+    def _answer(self, reference):
+        return self.thread.submit(self.ray.get, reference).result()
+
+    def _arrived(self):
+        done, _ = self.thread.submit(self.ray.wait, [self.under_way], timeout=0).result()
+        return bool(done)
 
     def _state(self):
         """What tells one checkpoint file from the next; None without one."""

@@ -15,7 +15,8 @@ class Candidate:
     """Runs that give a row and its baseline one more seed in common.
 
     standing: of the row's claim today, one of OPEN. pairs: seeds that both have. seconds: of this machine's device for
-    all the runs, by `costs.estimate`; None where no record here is of it.
+    all the runs, by `costs.estimate`; None where no record here is of it. source: the farthest of `costs.SOURCES` that
+    the seconds come from, None with them.
     """
 
     row: object
@@ -24,6 +25,7 @@ class Candidate:
     pairs: int
     runs: tuple
     seconds: float | None
+    source: str | None
 
     @property
     def multiply_adds(self):
@@ -54,10 +56,15 @@ def candidates(tier, device=None, precision="fp32", results=None):
         standing, pairs = standing_of(row, tier, results)
         runs = tuple(_missing(row, tier, results))
         if standing in OPEN and runs:
-            each = [costs.estimate(run, device, precision, known)[0] for run in runs]
-            seconds = None if None in each else sum(each)
-            found.setdefault(runs, Candidate(row, tier, standing, pairs, runs, seconds))
+            about = _cost([costs.estimate(run, device, precision, known) for run in runs])
+            found.setdefault(runs, Candidate(row, tier, standing, pairs, runs, *about))
     return sorted(found.values(), key=lambda each: (OPEN.index(each.standing), each.multiply_adds))
+
+
+def _cost(estimates):
+    """(seconds of all, the source that is least like them); (None, None) where one is not known."""
+    each, sources = zip(*estimates, strict=True)
+    return (None, None) if None in each else (sum(each), max(sources, key=costs.SOURCES.index))
 
 
 def standing_of(row, tier, results=None):

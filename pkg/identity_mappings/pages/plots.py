@@ -25,14 +25,14 @@ def curves(summaries, title=""):
     shown = [summary for summary in summaries if summary is not None and summary.n]
     handles = []
     for position, summary in enumerate(shown):
-        colour = colour_of(summary.row, position)
+        colour, strength = colour_of(summary.row, position), strength_of(summary)
         for record in summary.records:
             curve = record["curve"]
-            thin = {"color": colour, "alpha": 0.9 if summary.n == 1 else 0.6, "linewidth": 1.3}
+            thin = {"color": colour, "alpha": strength * (0.9 if summary.n == 1 else 0.6), "linewidth": 1.3}
             loss_axis.plot(curve["iteration"], pictures.gaps(curve["train_loss"]), linestyle="--", **thin)
             error_axis.plot(curve["iteration"], pictures.gaps(curve["test_error"]), linestyle="-", **thin)
         words = pictures.wrapped(f"{summary.row.name(summary.variant)}: {summary}", 60)
-        handles.append(Line2D([], [], color=colour, label=words))
+        handles.append(Line2D([], [], color=colour, alpha=strength, label=words))
     handles += [
         Line2D([], [], color="0.3", linestyle="-", label="test error"),
         Line2D([], [], color="0.3", linestyle="--", label="training loss"),
@@ -118,6 +118,12 @@ def colour_of(row, position=0):
     """The colour of a row's unit; of one that has none, by its position in a figure."""
     network = next(iter(row.networks.values()))
     return unit_colour(network.order, network.shortcut.kind, position)
+
+
+def strength_of(summary):
+    """How opaque the lines of one of a row's recipes are, the more the later it comes; of a single one, wholly."""
+    variants = list(summary.row.networks)
+    return (1 + variants.index(summary.variant)) / len(variants)
 
 
 def unit_colour(order, shortcut="identity", position=0):

@@ -325,7 +325,7 @@ def kernels(folder):
         "convolutions",
         "others",
         "kernels",
-        "ms an iteration",
+        "ms per iteration",
         "a run alone",
         "one of five",
     )
@@ -397,18 +397,6 @@ def _median_and_range(values, form):
 # --- of a table, for the book
 
 
-def imagenet():
-    """Table 5 as the paper prints it, with the ids by which this companion calls its rows."""
-    header = ("case", "unit", "augmentation", "test crop", "top-1 / top-5, %", "remark", "in commands")
-    lines = []
-    for row in paper.rows(5):
-        case, figure = row.case.partition(", tested")[0], row.figure.replace(" ", "\N{NO-BREAK SPACE}")
-        lines.append(
-            (case, figure, row.protocol.augmentation, _test_crop(row), row.published, row.remark, f"`{row.id}`")
-        )
-    return markdown(grids.markdown(header, lines))
-
-
 def _test_crop(row):
     """The test of a row on ImageNet as the paper writes it: "320x320 of 320"."""
     side, crop = next(place for name, *place in row.protocol.tests if name == row.crop)
@@ -439,6 +427,20 @@ def loader(path):
     )
     header = ("way", "images/s", "times the first")
     return markdown(about, grids.markdown(header, lines, right=2))
+
+
+def scheduling(path):
+    """What Ray costs beside training, as `book/measure_scheduling.py` measured it; a sentence."""
+    found = json.loads(Path(path).read_text())
+    ratios = [each["ray"] / each["alone"] for each in found["seconds"]]
+    outside = [100 * each["outside_training"] / each["ray"] for each in found["seconds"]]
+    minutes = statistics.median(each["alone"] for each in found["seconds"]) / len(found["runs"]) / 60
+    return markdown(
+        f"{len(found['runs'])} runs of {minutes:.1f} minutes, one after the other on one core, took under Ray "
+        f"{_median_and_range(ratios, '.3f')} times what they took alone (the median of {len(ratios)} rounds and their "
+        f"range). Of the time under Ray, {_median_and_range(outside, '.1f')} percent was spent outside the runs: on "
+        f"the way to a worker and on the records' way home ({found['device']}, Ray {found['ray']})."
+    )
 
 
 def imagenet_steps(path):
@@ -511,7 +513,7 @@ def _baseline(row, tier, reduction):
     ended = statistics.median(record["curve"]["train_error"][-1] for record in found.records)
     fitted = ", far from having fitted its training images" if ended > 5 else ""
     return (
-        f"The baseline (*{row.name()}*) trains on {taken[0]}, in the paper on {taken[1]}. It ends at a test error of "
+        f"The baseline (*{row.name()}*) trains on {taken[0]}; in the paper it is {taken[1]}. Ours ends at a test error of "
         f"{found.median:.2f} % and a training error of {ended:.1f} %{fitted}; the paper's ends at a test error of "
         f"{row.published} %."
     )

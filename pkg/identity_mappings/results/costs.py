@@ -49,7 +49,7 @@ def imagenet():
         lines.append(
             (f"ResNet-{depth}", *counted, f"{training_flops(row) / 1e18:.1f} EFLOP", f"{memory / 2**30:.1f} GiB")
         )
-    columns = ("parameters", "multiply-adds at 224x224", "at 320x320", "a training", "memory, each GPU")
+    columns = ("parameters", "multiply-adds at 224x224", "at 320x320", "per training run", "memory, each GPU")
     return grids.markdown(("network", *columns), lines, right=len(columns))
 
 
@@ -205,6 +205,6 @@ def markdown(results=None):
             cut = f", {cost.reduction}" if cost.reduction.name else ""
             about = (f"Table {cost.row.table}, {cost.row.name()}{cut}", cost.n, f"{cost.device}, {cost.precision}")
             lines.append((*about, duration(cost.seconds), f"{cost.each:.3f}", f"{cost.multiply_adds / 1e6:,.1f}"))
-        header = ("row", "n", "device", "a run", "an iteration, seconds", "multiply-adds an image, millions")
+        header = ("row", "n", "device", "per run", "per iteration, seconds", "multiply-adds per image, millions")
         parts.append(grids.markdown(header, lines, right=3))
     return "\n\n".join(parts)

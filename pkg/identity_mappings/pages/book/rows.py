@@ -110,7 +110,7 @@ def _curves(row, each, baseline):
     """The training curves as a picture in the page's own colours."""
     shown = [*([baseline] if baseline else []), *each.summaries]
     if missing := figures.sparse(shown):
-        return f"The training curves are not drawn: the records have too few points ({missing})."
+        return f"The training curves are not drawn, for the records have too few points: {missing}."
     names = [summary.row.plain_name(summary.variant) for summary in shown]
     drawing = pictures.Picture(
         plots.curves(shown),
@@ -140,7 +140,7 @@ def _runs(each, folder, records):
                     published.download(run, records, folder),
                 )
             )
-    header = ("seed", "test error, %", "device, precision", "busy of all seconds", "commit, versions", "record")
+    header = ("seed", "test error, %", "device, precision", "seconds, busy of all", "commit, versions", "record")
     header = ("setting", *header) if several else header
     caption = "Every run, with the record that all of this page is made from."
     return f":::{{table}} {caption}\n:class: results\n\n{grids.markdown(header, lines)}\n:::"

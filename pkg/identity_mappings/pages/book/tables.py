@@ -37,7 +37,10 @@ def table(number, results=None):
     found = {row.id: evidence.best(row, results) for row in rows}
     ran = [each for each in found.values() if each]
     scales = list(dict.fromkeys(each.scale for each in ran))
-    said = f"Errors in percent. {_of_scales(ran)}" if ran else "Test errors in percent, as the paper prints them."
+    errors = "Top-1 / top-5 errors in percent" if number == 5 else "Errors in percent"
+    said = f"{errors}. {_of_scales(ran)}" if ran else f"{errors}, as the paper prints them."
+    if len(ran) < len(rows):
+        said += " A row that has no runs leads to the command for them."
     parts = [_table(said, *_main(number, rows, found, len(scales) > 1))]
     if not ran:
         parts.append(f"No row of Table {number} has been run here yet.")
@@ -65,6 +68,10 @@ def _main(number, rows, found, with_tier):
         if number == 4:
             about = {"case": _without_data(row), "data": IMAGES[row.dataset], "parameters": _millions(row)}
             about |= {"the paper": row.published}
+        if number == 5:
+            about |= {"augmentation": row.protocol.augmentation}
+        if not ran:
+            about["case"] = f"[{about['case']}]({address(row)})"
         for place, line in enumerate(_summary_first(ran.lines()) if ran else [None]):
             several = place > 0  # one of the recipes that the row sums up
             lines.append(
@@ -81,6 +88,7 @@ def _main(number, rows, found, with_tier):
         lines += [
             {"case": f"{each.method}, quoted", "data": IMAGES[each.dataset], "the paper": f"{each.error:.2f}"}
             for each in paper.CITED
+            if each.dataset in {row.dataset for row in rows}
         ]
         lines.sort(key=lambda line: (line["data"] != "CIFAR-10", -float(str(line["the paper"]).split()[0])))
     if not any(found.values()):
@@ -314,7 +322,7 @@ def _numbers(found):
 
 MEANS = {
     "contradicted": "The order is not the paper's in this setting, which is smaller and shorter than the paper's.",
-    "undecided": "These runs are too few, or too alike, to tell; more seeds would.",
+    "undecided": "These runs are too few, or too alike, to tell.",
     "untrained": "As the baseline did not learn in this setting, this says nothing of the row.",
 }
 
@@ -332,7 +340,9 @@ def seen(number, *ids, results=None):
         unit = "" if len(row.networks) > 1 else " %"  # of several recipes the line sums up which of them fail
         lines.append(
             f"- {row.name()}: the paper has {published(row)}; here [{line.error}{unit}]({address(row)}), n = {line.n}, "
-            f"{ran.scale}" + (f"; {words}." if words else ".") + (f" {MEANS[word]}" if word in MEANS else "")
+            f"{ran.scale}"
+            + (f"; {words}." if words else ".")
+            + (f" {MEANS[word]}" if word in MEANS and "n = 1," not in words else "")
         )
     return markdown("\n".join(lines))
 
@@ -361,4 +371,6 @@ def orderings(number, results=None):
 
 def published(row):
     """The paper's number as a sentence has it."""
-    return "*fail*" if row.published.fails else f"{row.published} %"
+    if row.published.fails:
+        return "*fail*"
+    return f"{row.published} %" + (" (top-1 / top-5)" if row.published.top5 is not None else "")
