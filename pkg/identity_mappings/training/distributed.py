@@ -20,7 +20,7 @@ from torch import distributed
 from ..errors import UsageError
 
 RESTARTS = 10  # of all processes, after one was lost
-PATIENCE = timedelta(minutes=3)  # with a process that does not answer, before all are started again
+PATIENCE = timedelta(minutes=10)  # with a process that does not answer, before all are started again
 
 
 def launched():
