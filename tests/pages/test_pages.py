@@ -10,7 +10,7 @@ import pytest
 
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import IMAGENET, Reduction
-from identity_mappings.experiments.runs import Run
+from identity_mappings.experiments.runs import Run, plan
 from identity_mappings.pages import explorers, plots, show
 from identity_mappings.pages.pictures import lines, wrapped
 from identity_mappings.results import costs, records
@@ -280,3 +280,12 @@ def test_a_study_names_its_settings_by_their_words(name):
     named = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
     assert {row.name() for row in paper.rows(name)} <= {*named}
     assert not {row.id for row in paper.rows(name)} & {*named}
+
+
+@pytest.mark.parametrize("tier, crops", [("smoke", (64, 73, 64, 91, 91)), ("paper", (224, 256, 224, 320, 320))])
+def test_a_notebook_on_imagenet_says_the_crops_of_its_tier(tier, crops):
+    training, side, crop, larger_side, larger = crops
+    shown = show.recipe(plan(paper.rows(5, ["200-pre-activation-320"]), tier, 1)).data
+    assert f"| crop in training, pixels | {training} |" in shown
+    assert f"| {crop} of a shorter side of {side}, {larger} of a shorter side of {larger_side} |" in shown
+    assert "| data | pictures that the library draws |" in shown or tier == "paper"

@@ -30,6 +30,7 @@ from identity_mappings.experiments.runs import plan
 from identity_mappings.iteration import memory
 from identity_mappings.iteration.capture import compile_regions
 from identity_mappings.nets.norm import BatchNorm2d
+from identity_mappings.pages import show
 from identity_mappings.results import records
 from identity_mappings.training import distributed, state, train
 from identity_mappings.training.imagenet import SharedStep, share_of
@@ -196,9 +197,12 @@ def test_a_damaged_picture_is_named_and_kept_in_the_record(tmp_path, folder, mon
     subprocess.run(["cp", "-r", folder / place.name, place], check=True)
     (place / "train/disc/1.JPEG").write_bytes(b"\xff\xd8 broken")
     monkeypatch.setenv("IDENTITY_MAPPINGS_DATA", str(place.parent))
+    monkeypatch.setenv("IDENTITY_MAPPINGS_RESULTS", str(tmp_path))
     said = []
     record = train(small(8), results=tmp_path, threads=1, report=said.append)
     assert len(record["damaged"]) == 1 and "disc/1.JPEG" in record["damaged"][0]
+    shown = show.provenance(5, record["row"], "smoke", small(8).reduction.name).data
+    assert "Left out of training: 1." in shown and "disc/1.JPEG" in shown
     notes = [event["line"] for event in said if event["kind"] == "note"]
     assert len(notes) == 1 and "left out" in notes[0] and "disc/1.JPEG" in notes[0]
     (place / "val/disc/1.JPEG").write_bytes(b"\xff\xd8 broken")
@@ -267,6 +271,9 @@ def test_what_gpus_are_refused(monkeypatch):
         commands.train_on_gpus(8, [run], "fp32")
     with pytest.raises(UsageError, match="--gpus is for Table 5"):
         commands.train_on_gpus(8, plan(paper.rows(3), "quick", 1), "fp32")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UsageError, match="--gpus needs CUDA devices; torch can use none here"):
+        commands.train_on_gpus(2, [run], "fp32")
 
 
 def test_processes_join_whatever_ended_ones_left_in_the_store(tmp_path):

@@ -72,7 +72,7 @@ def recipe(runs):
     drops = " and ".join(f"{drop:,}" for drop in protocol.drops)
     warmup = f"{protocol.warmup_rate:g} before iteration {protocol.warmup:,}" if protocol.warmup else "none"
     lines = [
-        ("data", recipes[0].dataset),
+        ("data", protocols.IMAGES[recipes[0].dataset]),
         ("layers", f"{network['depth']}, {network['branch']} units, widths {', '.join(map(str, network['widths']))}"),
         ("order of activation", network["order"]),
         ("shortcut", shortcuts),
@@ -82,8 +82,17 @@ def recipe(runs):
         ("warm-up", warmup),
         ("momentum, weight decay", f"{protocol.momentum:g}, {protocol.weight_decay:g}"),
         ("augmentation", protocol.words),
+        *_crops(protocol),
     ]
     return markdown(grids.markdown(("recipe", ""), lines))
+
+
+def _crops(protocol):
+    """The lines on the squares that are cut out of ImageNet's pictures; none on CIFAR."""
+    if not isinstance(protocol, protocols.ImageNetProtocol):
+        return []
+    tests = ", ".join(f"{crop} of a shorter side of {side}" for _, side, crop in protocol.tests)
+    return [("crop in training, pixels", protocol.crop), ("crops in tests", tests)]
 
 
 def _settings(shortcut):
@@ -110,9 +119,15 @@ def provenance(table, row, tier, reduction=""):
         )
         for record in found
     ]
-    return (
-        markdown(grids.markdown(("variant", *header) if several else header, lines)) if lines else markdown("Not run.")
-    )
+    if not lines:
+        return markdown("Not run.")
+    return markdown(grids.markdown(("variant", *header) if several else header, lines), *_left_out(found))
+
+
+def _left_out(found):
+    """What the trainings could not read, counted and named; nothing on most disks."""
+    damaged = sorted({message for record in found for message in record.get("damaged", ())})
+    return [f"Left out of training: {len(damaged)}.", "\n".join(f"- {each}" for each in damaged)] if damaged else []
 
 
 def _by(record):

@@ -20,7 +20,7 @@ from torch import distributed
 from ..errors import UsageError
 
 RESTARTS = 10  # of all processes, after one was lost
-PATIENCE = timedelta(minutes=3)  # with a process that does not answer, before all are started again
+PATIENCE = timedelta(minutes=10)  # with a process that does not answer, before all are started again
 
 
 def launched():
@@ -150,5 +150,7 @@ def check_runs(runs):
 def check_devices(processes):
     """Raises UsageError unless this machine has that many CUDA devices."""
     found = torch.cuda.device_count()
+    if not found:
+        raise UsageError("--gpus needs CUDA devices; torch can use none here: leave it out, or see `invoke doctor`")
     if not 1 <= processes <= found:
         raise UsageError(f"--gpus must be from 1 to the CUDA devices that torch can use here, {found}; got {processes}")
