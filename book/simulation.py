@@ -58,7 +58,8 @@ def orderings(repeats=REPEATS):
     """A Markdown table: the claim that a row is worse, where it is 0 or 2 points worse."""
     header = ("the truth", "spread", "word", *(f"n = {n}" for n in RUNS))
     cases = ((0.0, "seen", "wrong"), (0.0, "contradicted", "wrong"), (NEARNESS, "seen", "right"))
-    return grids.markdown(header, _lines("above", cases, repeats))
+    caption = "A row is said to be *worse*: how often each word is said, by the true difference and the spread."
+    return grids.captioned(caption, header, _lines("above", cases, repeats))
 
 
 def nearness(repeats=REPEATS):
@@ -70,7 +71,8 @@ def nearness(repeats=REPEATS):
         (NEARNESS, "contradicted", "wrong"),
         (2 * NEARNESS, "contradicted", "right"),
     )
-    return grids.markdown(header, _lines("near", cases, repeats))
+    caption = "A row is said to be *near*: how often each word is said, by the true difference and the spread."
+    return grids.captioned(caption, header, _lines("near", cases, repeats))
 
 
 def _lines(relation, cases, repeats):
@@ -96,7 +98,8 @@ def failures(repeats=REPEATS):
     for truth, difference, failing, counted in cases:
         found = [shares("fails", n, 1.0, difference, failing, repeats)[counted.partition(" ")[0]] for n in RUNS]
         lines.append((truth, counted, *(f"{each:.1f} %" for each in found)))
-    return grids.markdown(("the truth", "word", *(f"n = {n}" for n in RUNS)), lines)
+    caption = "A row is said to *fail*: how often each word is said, with a spread of one point."
+    return grids.captioned(caption, ("the truth", "word", *(f"n = {n}" for n in RUNS)), lines)
 
 
 def many(repeats=REPEATS):
@@ -111,7 +114,8 @@ def many(repeats=REPEATS):
             for k in (4, 10)
         ),
     ]
-    return grids.markdown(("no row differs from its baseline", "a wrong word somewhere"), lines)
+    caption = "How often at least one word is wrong, with a spread of one point."
+    return grids.captioned(caption, ("no row differs from its baseline", "a wrong word somewhere"), lines)
 
 
 def _in_a_table(comparisons, repeats):

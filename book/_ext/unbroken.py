@@ -7,6 +7,7 @@ NOT_WORDS = re.compile(r"<(pre|code|script|style|title)\b.*?</\1>|<[^>]*>", re.S
 FORMULA = re.compile(r'(\(?<span class="math [^>]*>[^<]*</span>[).,;:]+)')  # and the marks that touch it
 SHELL = re.compile(r'<div class="highlight-sh notranslate">.*?</div>', re.S)
 OPTION = re.compile(r"((?<![\w-])--?[a-z][\w-]*)")
+LONG = re.compile(r'<span class="pre">(?=[^<]{31})')  # a word of code that a phone's line may not hold
 WHOLE = r'<span class="whole">\1</span>'  # the style keeps it on a line
 
 
@@ -18,6 +19,7 @@ def setup(app):
 def join(app, pagename, templatename, context, doctree):
     """Join in a page's body what belongs together."""
     body = FORMULA.sub(WHOLE, with_spaces(context.get("body", "")))
+    body = LONG.sub('<span class="pre long">', body)
     context["body"] = SHELL.sub(lambda found: OPTION.sub(WHOLE, found[0]), body)
 
 

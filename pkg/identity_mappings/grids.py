@@ -11,3 +11,8 @@ def markdown(header, lines, right=0):
     """A Markdown table. right: how many columns at its end are numbers, aligned to the right."""
     rule = ["---"] * (len(header) - right) + ["--:"] * right
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in [header, rule, *lines])
+
+
+def captioned(caption, header, lines, right=0):
+    """The same with a caption, as MyST has it."""
+    return f":::{{table}} {caption}\n:class: results\n\n{markdown(header, lines, right)}\n:::"

@@ -65,5 +65,5 @@ def test_looking_twice_costs_something():
 
 def test_the_pages_tables():
     for table in (simulation.orderings(20), simulation.nearness(20), simulation.failures(20), simulation.many(20)):
-        head, rule, *lines = table.splitlines()
+        head, rule, *lines = [line for line in table.splitlines() if line.startswith("|")]
         assert lines and all(line.count("|") == head.count("|") for line in lines)

@@ -16,7 +16,7 @@ from bs4 import BeautifulSoup
 
 from identity_mappings.experiments import paper
 from identity_mappings.pages import published
-from identity_mappings.pages.book.site import chromium
+from identity_mappings.pages.book.site import UNFOLD, chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "book" / "_build" / "html"
@@ -293,6 +293,19 @@ def test_every_exercise_has_a_folded_solution_that_ran(page):
         )
         assert "open" not in answer.details.attrs and answer.details.select_one(".highlight")
         assert answer.details.select_one(".cell_output .output").get_text(strip=True)
+
+
+@of_pages(["units.html", "table-1.html"])
+def test_what_is_unfolded_is_printed(opened):
+    """The content of a fold has faded in on paper from the start; a fold of downloads is not there."""
+    opened.evaluate(UNFOLD)
+    opened.emulate_media(media="print")
+    folds = "all => all.flatMap((fold) => [...fold.children].map((each) => getComputedStyle(each)))"
+    styles = opened.locator("article details").evaluate_all(
+        f"all => ({folds})(all).map((style) => [style.animationName, style.opacity, style.display])"
+    )
+    opened.emulate_media(media="screen")
+    assert len(styles) > 4 and {(name, opacity) for name, opacity, _ in styles} == {("none", "1")}
 
 
 def test_chapters_come_before_rows_in_a_search(fresh):

@@ -353,7 +353,7 @@ def test_a_lost_node_costs_no_run(three_nodes, tmp_path, shared):
 
 @pytest.mark.cluster
 def test_a_core_trains_one_run_at_a_time(three_nodes, tmp_path):
-    """Ray must not take a run that waits for an answer from home for one that is idle, and begin another beside it."""
+    """A run that waits for an answer from home must not count as idle to Ray, which would begin another beside it."""
     runs, under_way, most = [small_run(1, "original", iterations=300, seed=seed) for seed in range(5)], set(), []
 
     def report(event):

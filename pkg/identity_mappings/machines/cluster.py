@@ -395,8 +395,8 @@ def _own(dataset):
 class Courier:
     """Carries a run's events and checkpoints home, and brings back whether to stop.
 
-    It waits for an answer from home in a thread of its own. Ray takes a task whose main thread waits for one that is
-    idle, gives its core to the next task, and so has ever more runs share a core.
+    It waits for answers from home in a thread of its own. A task whose main thread waits counts as idle to Ray, which
+    then gives its core to the next task, so that ever more runs would share a core.
     """
 
     def __init__(self, home, run, how, carries):

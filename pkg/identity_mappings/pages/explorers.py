@@ -34,6 +34,8 @@ def lambdas(units=54, factor=0.95):
         "units",
         alt=f"The product of λ over up to {units} units, on a logarithmic axis: straight lines, which fall for λ below "
         "one, stay at one for λ = 1, and rise above it.",
+        caption="""The product of λ over the units that a signal passes, on a logarithmic axis: a straight line, which
+        falls for λ below one, stays at one for λ = 1, and rises for λ above one.""",
         name="product-of-lambdas",
         xlabel="units passed, L - l",
         ylabel="product of λ",
@@ -49,6 +51,8 @@ def gates(units=54, bias=-6.0):
         "units",
         alt=f"The share of the signal that {units} gated shortcuts let through at the start, by the gates' bias: at 0 "
         "it halves with every unit, at -6 most of it arrives.",
+        caption="""The share of the signal that gated shortcuts let through at the start, by the bias that the gates
+        start from: from 0 it halves with every unit; from -6 most of it arrives, even after 54.""",
         name="gated-shortcuts",
         xlabel="units passed, L - l",
         ylabel="product of 1 - g",
@@ -103,10 +107,12 @@ TEMPLATE = """
   const form = root.querySelector("form"), svg = root.querySelector("svg");
   const left = 72, top = 12, bottom = 262, decades = 310;  // nothing that the sliders reach is cut
   const fixed = (value) => value.toPrecision(3).replace("-", "\\u2212");
+  const raised = (power) => String(power).replace(/[-\\d]/g, (sign) => sign === "-" ? "\\u207b"
+    : "\\u2070\\u00b9\\u00b2\\u00b3\\u2074\\u2075\\u2076\\u2077\\u2078\\u2079"[sign]);
   const scientific = (power) => {
     const mantissa = Math.pow(10, power - Math.floor(power));
     return Math.abs(power) < 3 ? Math.pow(10, power).toPrecision(3)
-      : mantissa.toFixed(1) + " \\u00d7 10^" + Math.floor(power);
+      : mantissa.toFixed(1) + " \\u00d7 10" + raised(Math.floor(power));
   };
   const draw = () => {
     const factor = Number(form.elements.factor.value), units = Number(form.elements.units.value);
@@ -118,7 +124,7 @@ TEMPLATE = """
     const x = (unit) => left + (right - left) * unit / units;
     const y = (power) => bottom - (bottom - top) * (power - low) / (high - low);
     const parts = [], every = Math.max(1, Math.round((high - low) / 6));
-    for (let power = low; power <= high; power += every)
+    for (let power = Math.ceil(low / every) * every; power <= high; power += every)
       parts.push(`<line x1="${left}" x2="${right}" y1="${y(power)}" y2="${y(power)}" stroke="currentColor" `
         + `stroke-opacity="${power === 0 ? 0.6 : 0.15}"/><text x="${left - 8}" y="${y(power) + 4}" text-anchor="end">`
         + `10<tspan dy="-5" font-size="9">${power}</tspan></text>`);

@@ -152,7 +152,8 @@ def course(results=None):
                 cells = [f"{100 * statistics.mean(_of(stage, shares)):.1f}" if shares else "" for shares in at]
                 lines.append((_whole(net), UNITS[unit], stage, found.n, *cells, f"{error:.1f}"))
     header = ("net", "unit", "stage", "n", *map(_moment, MOMENTS), "test error, %")
-    return grids.markdown(header, lines)
+    caption = "The share of y that f sets to zero, in percent, at five moments of training: means over a stage's units."
+    return grids.captioned(caption, header, lines)
 
 
 def _whole(net):

@@ -243,13 +243,12 @@ def benches(folder):
             for result in outcome["results"]
         ]
         rounds = f"{outcome['repeats']} rounds of {outcome['seconds']:g} seconds"
-        parts += [
+        about = (
             f"{outcome['device']}, {outcome['cores']} cores, torch {outcome['versions']['torch']}; {rounds}; "
-            f"{outcome['data']}. The baseline: {outcome['baseline']}.",
-            grids.markdown(
-                ("network", "trainer", "images/s, median (range)", "times the baseline, median (range)"), lines
-            ),
-        ]
+            f"{outcome['data']}. The baseline: {outcome['baseline']}."
+        )
+        header = ("network", "trainer", "images/s, median (range)", "times the baseline, median (range)")
+        parts.append(grids.captioned(about, header, lines))
     return markdown(*parts) if parts else markdown("Not measured.")
 
 
@@ -294,7 +293,7 @@ def aims(folder):
         found = [(_median_and_range(ratio, ".2f"), statistics.median(ratio) >= least) for ratio in ratios]
         for words, reached in found or [("not measured", None)]:
             lines.append((case, trainer, f"{least:g}", words, {True: "yes", False: "no", None: ""}[reached]))
-    return markdown(grids.markdown(header, lines))
+    return markdown(grids.captioned("What the trainer was to reach on two cores, and what it reaches.", header, lines))
 
 
 CUDNN = 4 / 3  # kernels of cuDNN for each gradient or output of a convolution: an assumption
@@ -313,7 +312,8 @@ def units(folder):
     for made in _outcomes(folder):
         found |= made["units"]
     lines = [(name, *both) for name, both in found.items()]
-    return markdown(grids.markdown(("unit", "forward", "backward"), lines, right=2) if lines else "Not counted.")
+    caption = "Triton kernels of one Residual Unit, generated for an H200."
+    return markdown(grids.captioned(caption, ("unit", "forward", "backward"), lines, 2) if lines else "Not counted.")
 
 
 def kernels(folder):
@@ -332,10 +332,11 @@ def kernels(folder):
     parts = []
     for made in _outcomes(folder):
         about = (
-            f"{made['network']} in {made['precision']}, generated for {made['device'].upper()}, torch {made['torch']}:"
+            f"Kernels of {made['network']} in {made['precision']}, generated for {made['device'].upper()}, torch "
+            f"{made['torch']}, and the model's times."
         )
         lines = [(said[way], *_modelled(calls)) for way, calls in made["compiled"].items()]
-        parts += [about, grids.markdown(header, lines, right=7)]
+        parts.append(grids.captioned(about, header, lines, right=7))
     return markdown(*parts or ["Not counted."])
 
 
@@ -362,9 +363,10 @@ def layouts(folder):
     measured, names = _outcomes(folder)[0], ("channels-last", "contiguous")
     words = {"output": "one BN's output", "gradient": "the first gradient of ResNet-110, full pre-activation"}
     lines = [(words[what], *(f"{errors[name]:.1e}" for name in names)) for what, errors in measured["errors"].items()]
-    rounding = grids.markdown(("distance from double precision, relative", *(f"`{name}`" for name in names)), lines)
+    about = f"What BN rounds in each layout, in float32: {measured['device']}, torch {measured['versions']['torch']}."
+    header = ("distance from double precision, relative", *(f"`{name}`" for name in names))
     runs = _side_by_side(folder, names, (names,))
-    return markdown(rounding, f"float32, {measured['device']}, torch {measured['versions']['torch']}.", runs.data)
+    return markdown(grids.captioned(about, header, lines), runs.data)
 
 
 def _side_by_side(folder, names, pairs):
@@ -383,7 +385,7 @@ def _side_by_side(folder, names, pairs):
     note = "Test error in percent: the median of n runs, their mean ± standard deviation in brackets."
     differences = ("case", *(f"`{one}` less `{other}`" for one, other in pairs))
     paired = "The mean difference in points of runs of the same seed, with its 95 % interval."
-    return markdown(grids.markdown(header, lines), note, grids.markdown(differences, effects), paired)
+    return markdown(grids.captioned(note, header, lines), grids.captioned(paired, differences, effects))
 
 
 def _outcomes(folder):
@@ -408,7 +410,7 @@ def inception():
     (quoted,) = [cited for cited in paper.CITED if cited.dataset == "imagenet"]
     header = ("method", "augmentation", "train and test crop", "top-1 / top-5, %")
     line = (quoted.method, "scale and aspect ratio", "299x299", f"{quoted.error} / {quoted.top5}")
-    return markdown(grids.markdown(header, [line]))
+    return markdown(grids.captioned("The method that the paper quotes beside its own.", header, [line]))
 
 
 def loader(path):
@@ -426,7 +428,7 @@ def loader(path):
         f"rates."
     )
     header = ("way", "images/s", "times the first")
-    return markdown(about, grids.markdown(header, lines, right=2))
+    return markdown(grids.captioned(about, header, lines, right=2))
 
 
 def scheduling(path):
@@ -451,9 +453,8 @@ def imagenet_steps(path):
         for name, each in sorted(found["seconds_per_image"].items())
     ]
     about = f"{found['device']}, one thread, fp32, torch {found['torch']}; processor time."
-    return markdown(
-        about, grids.markdown(("network", "core seconds per image", "core days per training"), lines, right=2)
-    )
+    header = ("network", "core seconds per image", "core days per training")
+    return markdown(grids.captioned(about, header, lines, right=2))
 
 
 def imagenet_contrasts():
@@ -468,7 +469,8 @@ def imagenet_contrasts():
                 same = ", ".join(a for a, b in zip(one, other, strict=True) if a == b)
                 gaps = (f"{second.error - first.error:+.1f}", f"{second.top5 - first.top5:+.1f}")
                 lines.append((f"{before} → {after}", same, *gaps))
-    return markdown(grids.markdown(("change", "with", "top-1, points", "top-5, points"), lines))
+    caption = "The paper's pairs of results that differ in one choice, and by how much."
+    return markdown(grids.captioned(caption, ("change", "with", "top-1, points", "top-5, points"), lines))
 
 
 def _choices_of(row):
@@ -513,8 +515,8 @@ def _baseline(row, tier, reduction):
     ended = statistics.median(record["curve"]["train_error"][-1] for record in found.records)
     fitted = ", far from having fitted its training images" if ended > 5 else ""
     return (
-        f"The baseline (*{row.name()}*) trains on {taken[0]}; in the paper it is {taken[1]}. Ours ends at a test error of "
-        f"{found.median:.2f} % and a training error of {ended:.1f} %{fitted}; the paper's ends at a test error of "
+        f"The baseline (*{row.name()}*) trains on {taken[0]}; in the paper it is {taken[1]}. Ours ends at a test error "
+        f"of {found.median:.2f} % and a training error of {ended:.1f} %{fitted}; the paper's ends at a test error of "
         f"{row.published} %."
     )
 
@@ -533,25 +535,26 @@ def spreads():
         for where, of in found.items()
     ]
     header = ("tier", "rows", "smallest", "median", "largest, points")
-    return markdown(grids.markdown(header, lines)) if lines else markdown("No row has been run three times yet.")
+    caption = "The standard deviation of the difference of paired runs, in points: over so many rows, by tier."
+    return markdown(grids.captioned(caption, header, lines) if lines else "No row has been run three times yet.")
 
 
 def study(name):
     """A study's numbers, one table for each tier and reduction in which any of its rows has been run."""
     parts = []
     for tier, reduction in _settings_run(name):
-        parts += [f"**{_heading(name, tier, reduction)}**", _of_study(name, tier, reduction)]
-        parts.append(tables.note(name, tier))
+        caption = f"{_heading(name, tier, reduction)}. {tables.note(name, tier)}"
+        parts.append(grids.captioned(caption, *_of_study(name, tier, reduction)))
     return markdown(*parts) if parts else markdown("Not run.")
 
 
 def _of_study(name, tier, reduction):
-    """A study's table with each row in words; its id is for commands."""
+    """(header, lines) of a study's table with each row in words; its id is for commands."""
     header, *lines = tables.cells(name, tier, reduction)
     naming = 2 if "choice" in header else 1  # columns that say which row it is
     words = [row.name() for row in paper.rows(name)]
     named = [(said, *line[naming:]) for said, line in zip(words, lines, strict=True)]
-    return grids.markdown(("setting", *header[naming:]), named)
+    return ("setting", *header[naming:]), named
 
 
 def search(name):

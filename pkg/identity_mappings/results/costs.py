@@ -50,7 +50,8 @@ def imagenet():
             (f"ResNet-{depth}", *counted, f"{training_flops(row) / 1e18:.1f} EFLOP", f"{memory / 2**30:.1f} GiB")
         )
     columns = ("parameters", "multiply-adds at 224x224", "at 320x320", "per training run", "memory, each GPU")
-    return grids.markdown(("network", *columns), lines, right=len(columns))
+    caption = "What the networks of Table 5 take, by their counts."
+    return grids.captioned(caption, ("network", *columns), lines, right=len(columns))
 
 
 def papers_rate():
@@ -188,17 +189,18 @@ def duration(seconds):
 def published():
     """The paper's durations as a Markdown table, with the GPU hours that they add up to."""
     lines = [(each.network, each.words, f"{each.hours * each.gpus:,.0f}") for each in PUBLISHED]
-    return grids.markdown(("network", "the paper", "GPU hours in all"), lines, right=1)
+    return grids.captioned(
+        "The durations that the paper gives.", ("network", "the paper", "GPU hours in all"), lines, 1
+    )
 
 
 def markdown(results=None):
     """The costs as Markdown tables, one a tier; "Not run." for a tier without records."""
     found, parts = costs(results), []
     for tier in reversed(TIERS):
-        parts.append(f"**{tier.capitalize()} tier**")
         made = [cost for cost in found if cost.tier == tier]
         if not made:
-            parts.append("Not run.")
+            parts.append(f"**{tier.capitalize()} tier.** Not run.")
             continue
         lines = []
         for cost in made:
@@ -206,5 +208,5 @@ def markdown(results=None):
             about = (f"Table {cost.row.table}, {cost.row.name()}{cut}", cost.n, f"{cost.device}, {cost.precision}")
             lines.append((*about, duration(cost.seconds), f"{cost.each:.3f}", f"{cost.multiply_adds / 1e6:,.1f}"))
         header = ("row", "n", "device", "per run", "per iteration, seconds", "multiply-adds per image, millions")
-        parts.append(grids.markdown(header, lines, right=3))
+        parts.append(grids.captioned(f"{tier.capitalize()} tier: the median of n runs.", header, lines, right=3))
     return "\n\n".join(parts)

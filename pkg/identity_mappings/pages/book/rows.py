@@ -143,7 +143,7 @@ def _runs(each, folder, records):
     header = ("seed", "test error, %", "device, precision", "seconds, busy of all", "commit, versions", "record")
     header = ("setting", *header) if several else header
     caption = "Every run, with the record that all of this page is made from."
-    return f":::{{table}} {caption}\n:class: results\n\n{grids.markdown(header, lines)}\n:::"
+    return grids.captioned(caption, header, lines)
 
 
 def _threads(record):

@@ -41,7 +41,7 @@ def table(number, results=None):
     said = f"{errors}. {_of_scales(ran)}" if ran else f"{errors}, as the paper prints them."
     if len(ran) < len(rows):
         said += " A row that has no runs leads to the command for them."
-    parts = [_table(said, *_main(number, rows, found, len(scales) > 1))]
+    parts = [grids.captioned(said, *_main(number, rows, found, len(scales) > 1))]
     if not ran:
         parts.append(f"No row of Table {number} has been run here yet.")
     if folded := _others(rows, found, results):
@@ -69,7 +69,8 @@ def _main(number, rows, found, with_tier):
             about = {"case": _without_data(row), "data": IMAGES[row.dataset], "parameters": _millions(row)}
             about |= {"the paper": row.published}
         if number == 5:
-            about |= {"augmentation": row.protocol.augmentation}
+            about = {"case": row.name(), "Fig.": about["Fig."], "augmentation": row.protocol.augmentation}
+            about |= {"the paper": row.published}
         if not ran:
             about["case"] = f"[{about['case']}]({address(row)})"
         for place, line in enumerate(_summary_first(ran.lines()) if ran else [None]):
@@ -137,7 +138,7 @@ def _others(rows, found, results):
         images = " and ".join(sorted({one.images for one in each}))
         caption = f"Test error in percent, {scale}: {images}. Not comparable with the paper's numbers."
         count = f"{len(each)} row" + "s" * (len(each) > 1)
-        inner = _table(caption, ("case", "ours", "n", "verdict"), lines, fence=":::")
+        inner = grids.captioned(caption, ("case", "ours", "n", "verdict"), lines)
         parts.append(f"::::{{dropdown}} {scale[0].upper()}{scale[1:]}: {count}\n{inner}\n::::")
     return "\n\n".join(parts)
 
@@ -145,11 +146,6 @@ def _others(rows, found, results):
 def _on(one):
     """A row's name with the images that it was really trained on."""
     return one.row.name().replace(IMAGES[one.row.dataset] + ",", f"{one.images},")
-
-
-def _table(caption, header, lines, fence=":::"):
-    """A Markdown table with a caption."""
-    return f"{fence}{{table}} {caption}\n:class: results\n\n{grids.markdown(header, lines)}\n{fence}"
 
 
 def convergence(results=None):
@@ -167,7 +163,7 @@ def convergence(results=None):
         return markdown("Not run: no pair has both of its runs in one tier.")
     said = "Original → pre-activation at the last iteration, medians over the runs. Each number leads to its runs."
     header = ("pair", "training loss", "is it higher?", "test error, %", "is it lower?")
-    return markdown(_table(said, header, lines))
+    return markdown(grids.captioned(said, header, lines))
 
 
 def _both(quantity, found, form):
@@ -191,7 +187,7 @@ def study_records(name, results=None):
             lines.append((row.name(), each.scale, links))
     if not lines:
         return markdown("No run of its own has been recorded.")
-    inner = _table("Every run of the settings above, by its seed.", ("setting", "tier", "records"), lines)
+    inner = grids.captioned("Every run of the settings above, by its seed.", ("setting", "tier", "records"), lines)
     return markdown(f"::::{{dropdown}} The records behind these numbers\n{inner}\n::::")
 
 
