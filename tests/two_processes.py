@@ -54,7 +54,8 @@ def environment(**more):
 def train(run, results, look=None, what="train", **variables):
     """(torchrun's status, what was said), the run trained; look(pids of the workers) is called again and again.
 
-    what: the program's part. variables: of the environment. The status is None, and all are killed, where they have not ended within LONGEST.
+    what: the program's part. variables: of the environment. The status is None, and all are killed, where they have not
+    ended within LONGEST.
     """
     arguments = ["--table", "5", "--row", run.row.id, "--tier", "smoke", "--device", "cpu"]
     for name, value in vars(run.reduction).items():
