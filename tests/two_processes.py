@@ -51,15 +51,16 @@ def environment(**more):
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"} | more
 
 
-def train(run, results, look=None, **variables):
+def train(run, results, look=None, what="train", **variables):
     """(torchrun's status, what was said), the run trained; look(pids of the workers) is called again and again.
 
-    variables: of the environment. The status is None, and all are killed, where they have not ended within LONGEST.
+    what: the program's part. variables: of the environment. The status is None, and all are killed, where they have not
+    ended within LONGEST.
     """
     arguments = ["--table", "5", "--row", run.row.id, "--tier", "smoke", "--device", "cpu"]
     for name, value in vars(run.reduction).items():
         arguments += [f"--{name}", str(value)]
-    command = torchrun(2, "train", *arguments, restarts=5)
+    command = torchrun(2, what, *arguments, restarts=5 if look else 0)
     around = environment(IDENTITY_MAPPINGS_RESULTS=str(results), **variables)
     with tempfile.TemporaryFile("w+") as said:  # a pipe that nobody reads would fill
         agent = subprocess.Popen(command, env=around, stdout=said, stderr=subprocess.STDOUT, start_new_session=True)

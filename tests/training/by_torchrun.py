@@ -1,7 +1,7 @@
 """What the processes run that `test_distributed.py` starts by torchrun: tiny nets on a few drawn pictures.
 
 python -m torch.distributed.run --nproc-per-node 2 by_torchrun.py
-    measure <out> <part> ... | rejoin <out> | train <arguments>
+    measure <out> <part> ... | rejoin <out> | train <arguments> | apart <arguments>
 """
 
 import json
@@ -100,7 +100,9 @@ def main(what, *arguments):
     torch.set_num_threads(1)
     if what == "rejoin":
         return rejoin(*arguments)
-    if what == "train":
+    if what == "apart":  # as on two machines that share no results folder
+        os.environ["IDENTITY_MAPPINGS_RESULTS"] += f"-{distributed.rank()}"
+    if what in ("train", "apart"):
         loop.CHECKPOINT_SECONDS = loop.CHECKPOINT_SHARE = 0  # after every iteration
         sys.exit(commands(["train", *arguments]))
     out, *parts = arguments

@@ -32,7 +32,7 @@ from identity_mappings.iteration.capture import compile_regions
 from identity_mappings.nets.norm import BatchNorm2d
 from identity_mappings.pages import show
 from identity_mappings.results import records
-from identity_mappings.training import distributed, state, train
+from identity_mappings.training import distributed, state, train, train_all
 from identity_mappings.training.imagenet import SharedStep, share_of
 
 KILLS = int(os.environ.get("IDENTITY_MAPPINGS_KILLS", "1"))  # of one process of two, and as many of both
@@ -310,6 +310,21 @@ def test_a_process_that_never_joins_is_waited_for_in_vain(monkeypatch):
     store.set("word of 1", "of a process that has ended")
     with pytest.raises(torch.distributed.DistStoreError, match="not all of 2 processes joined within 0 s"):
         distributed.of_this_start(store, 0, 2)
+
+
+def test_processes_with_a_results_folder_each_are_refused(tmp_path):
+    """The first machine has a checkpoint, the second has none: they would train different iterations together."""
+    run, stops = small(8), iter([False, False, True])
+    assert train(run, results=tmp_path / "results-0", threads=1, should_stop=lambda: next(stops)) is None
+    status, said = two_processes.train(run, tmp_path / "results", what="apart")
+    assert status == 1 and "must have one results folder" in said
+    assert run.checkpoint_path(tmp_path / "results-0").exists()
+
+
+def test_processes_must_have_the_same_runs_to_train(tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "union", lambda found: found | {"[]"})  # another finds all of them ended
+    with pytest.raises(UsageError, match="set .IDENTITY_MAPPINGS_RESULTS to a folder that all their machines share"):
+        train_all([small(8)], results=tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -111,6 +111,15 @@ def union(found):
     return set().union(*each)
 
 
+def agree(found):
+    """Raises UsageError unless all processes found the same in the results folder, which machines must share."""
+    if len(union({str(found)})) > 1:
+        raise UsageError(
+            "processes that train a run together must have one results folder; theirs hold different records or "
+            "checkpoints: set $IDENTITY_MAPPINGS_RESULTS to a folder that all their machines share"
+        )
+
+
 def arguments(runs, device, precision, weights=False, budget=None):
     """The arguments of `train` that stand for these runs, which are of one table, tier and reduction."""
     first = runs[0]

@@ -206,6 +206,7 @@ def _training(run, kind, how, report, should_stop):
     state = kind(run.recipe, run.seed, how.device, how.precision, how.recompute)
     if saved:
         state.load_dict(saved["state"])
+    distributed.agree(state.iteration)
 
     def tell(kind, **values):
         total = run.recipe.protocol.iterations

@@ -44,6 +44,7 @@ def train_all(runs, report=nothing, **how):
     environment.suits(how.precision, how.device)
     outcomes = standing(runs, how)
     waiting = [run for run in runs if outcomes[run] is None]
+    distributed.agree([run.name for run in waiting])
     if not waiting or distributed.any_of(not Deadline(how.until).leaves_a_start):
         return outcomes
     with _interrupt() as asked:
