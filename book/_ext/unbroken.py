@@ -7,7 +7,7 @@ NOT_WORDS = re.compile(r"<(pre|code|script|style|title)\b.*?</\1>|<[^>]*>", re.S
 FORMULA = re.compile(r'(\(?<span class="math [^>]*>[^<]*</span>[).,;:]+)')  # and the marks that touch it
 SHELL = re.compile(r'<div class="highlight-sh notranslate">.*?</div>', re.S)
 OPTION = re.compile(r"((?<![\w-])--?[a-z][\w-]*)")
-LONG = re.compile(r'<span class="pre">(?=[^<]{31})')  # a word of code that a phone's line may not hold
+LONG = re.compile(r'<span class="pre">(?=[^<]{21})')  # a word of code that a phone's table has no room for
 WHOLE = r'<span class="whole">\1</span>'  # the style keeps it on a line
 
 

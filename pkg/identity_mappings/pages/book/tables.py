@@ -334,11 +334,12 @@ def seen(number, *ids, results=None):
         line = ran.lines()[-1]
         words, word = verdict_words(row, line), _word(row, line)
         unit = "" if len(row.networks) > 1 else " %"  # of several recipes the line sums up which of them fail
+        several = max(summary.n for summary in ran.summaries) > 1  # one run of each decides nothing, as the words say
         lines.append(
             f"- {row.name()}: the paper has {published(row)}; here [{line.error}{unit}]({address(row)}), n = {line.n}, "
             f"{ran.scale}"
             + (f"; {words}." if words else ".")
-            + (f" {MEANS[word]}" if word in MEANS and "n = 1," not in words else "")
+            + (f" {MEANS[word]}" if word in MEANS and several else "")
         )
     return markdown("\n".join(lines))
 
