@@ -17,7 +17,7 @@ import two_processes
 from by_torchrun import NETWORK, PROTOCOL, SHALLOW
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.distributed import HashStore, TCPStore
+from torch.distributed import HashStore
 from two_processes import ITERATIONS, draw_few, environment, small, torchrun
 
 from identity_mappings import UsageError, commands
@@ -287,21 +287,20 @@ def test_processes_join_whatever_ended_ones_left_in_the_store(tmp_path):
 @settings(max_examples=15, deadline=None)
 def test_each_start_has_a_part_of_the_store_of_its_own(size, lost, delays):
     """lost: the ranks whose processes had come when a first start ended. delays: of each process that comes after."""
-    server = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    store = HashStore()  # threads share it as processes share torchrun's, without sockets
     for rank in lost:
-        server.set(f"word of {rank}", "of a process that has ended")
+        store.set(f"word of {rank}", "of a process that has ended")
 
     def joined(rank):
         time.sleep(delays[rank])
-        store = TCPStore("localhost", server.port, is_master=False, timeout=timedelta(seconds=5))
         return distributed.of_this_start(store, rank, size)
 
     for _ in range(2):
         with ThreadPoolExecutor(size) as pool:
             stores = list(pool.map(joined, range(size)))
-        assert not any(store.check(["address"]) for store in stores)
+        assert not any(each.check(["address"]) for each in stores)
         stores[0].set("address", "here")
-        assert all(store.get("address") == b"here" for store in stores)
+        assert all(each.get("address") == b"here" for each in stores)
 
 
 def test_a_process_that_never_joins_is_waited_for_in_vain(monkeypatch):
