@@ -42,7 +42,7 @@ def load(path=CSV):
 
 
 def overview(facts, topics):
-    """A Markdown table: a line a repository that says something on one of the `topics`, a column a topic."""
+    """A Markdown table with a line for each repository that says something on a topic, and a column for each topic."""
     told = [fact for fact in facts if fact.topic in topics]
     numbers = {fact.topic: f"{fact.trap} " if fact.trap != "none" else "" for fact in told}
     lines = [["repository", *(numbers[topic] + topic for topic in topics)]]

@@ -15,4 +15,9 @@ def markdown(header, lines, right=0):
 
 def captioned(caption, header, lines, right=0):
     """The same with a caption, as MyST has it."""
-    return f":::{{table}} {caption}\n:class: results\n\n{markdown(header, lines, right)}\n:::"
+    return under(caption, markdown(header, lines, right))
+
+
+def under(caption, table):
+    """A Markdown table under a caption."""
+    return f":::{{table}} {caption}\n:class: results\n\n{table}\n:::"

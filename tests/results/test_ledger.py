@@ -173,7 +173,7 @@ def test_a_computation_that_fails_is_a_claim_that_differs():
 
 def test_without_records_nothing_is_decided(tmp_path):
     table = ledger.markdown(tmp_path)
-    assert len(table.splitlines()) == len(CLAIMS) + 2
+    assert sum(line.startswith("|") for line in table.splitlines()) == len(CLAIMS) + 2
     open_claims = sum(not each.check for each in CLAIMS)
     assert table.count("paper tier: not run") == open_claims
     assert f"in the paper tier: {open_claims} not run." in ledger.counted(tmp_path)

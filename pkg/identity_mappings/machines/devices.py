@@ -79,7 +79,8 @@ def markdown(results=None):
         ]
         gap = f"{pair.gap:+.2f}" + ("" if pair.half_width is None else f" ± {pair.half_width:.2f}")
         lines.append((about, *cells, gap, pair.verdict))
-    return grids.markdown(("row", "one device", "another", "difference, points", ""), lines)
+    caption = "Rows that two kinds of device ran: those whose interval leaves zero out come first, and disagree."
+    return grids.captioned(caption, ("row", "one device", "another", "difference, points", ""), lines)
 
 
 def contributors(results=None):
@@ -95,4 +96,5 @@ def contributors(results=None):
     if not found:
         return "No run has been contributed yet."
     lines = [(*who, len(paths)) for who, paths in sorted(found.items())]
-    return grids.markdown(("by", "device", "precision", "runs"), lines, right=1)
+    caption = "Who contributed how many of the runs in this book, and on what device."
+    return grids.captioned(caption, ("by", "device", "precision", "runs"), lines, right=1)

@@ -74,7 +74,8 @@ def said(claim, results=None):
 def markdown(results=None):
     """The ledger as a Markdown table, in the order of the paper."""
     lines = [(claim.section, claim.words, evidence(claim), said(claim, results)) for claim in CLAIMS]
-    return grids.markdown(("section", "claim", "evidence", "verdict"), lines)
+    caption = "The paper's claims in its order, each with what decides it and what the runs here say, tier by tier."
+    return grids.captioned(caption, ("section", "claim", "evidence", "verdict"), lines)
 
 
 def counted(results=None):
