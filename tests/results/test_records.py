@@ -110,7 +110,8 @@ def test_a_page_shows_rows_by_precision(outcome, tmp_path):
         ("bf16", "110-full-pre-activation", 0, 2.5),
     ):
         records.write(small_run(2, id, seed=seed), outcome(error), tmp_path / precision)
-    header, _, *lines = show.precisions(tmp_path).data.splitlines()
+    shown = show.precisions(tmp_path).data.splitlines()
+    header, _, *lines = (line for line in shown if line.startswith("|"))
     assert header.endswith("| `fp32` | `bf16` | `bf16-skip-fp32` |")
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:2]]
     assert [line[0] for line in cells] == ["ResNet-110, original", "ResNet-110, full pre-activation"]
