@@ -136,7 +136,7 @@ class Trial:
             self.faults.add("lost")
         if any(found[name] != expected[name] for name in found.keys() & expected.keys()):
             self.faults.add("wrong")
-        if left := [p.name for p in self.results.rglob("*") if p.is_file() and p.suffix != ".json"]:
+        if left := strays(self.results):
             self.faults.add("untold")
             print(f"left behind: {left}", file=sys.stderr)
 
@@ -147,6 +147,11 @@ def numbers(results):
         str(path.relative_to(results)): records.numbers(json.loads(path.read_text()))
         for path in sorted(results.rglob("seed-*.json"))
     }
+
+
+def strays(results):
+    """The names of a folder's files that are no records."""
+    return [path.name for path in results.rglob("*") if path.is_file() and path.suffix != ".json"]
 
 
 def _session(leader):
@@ -400,7 +405,7 @@ def kill_often(times, counts):
                 "lost": found.keys() != expected.keys() or kills["lost"],
                 "wrong": any(found[name] != expected[name] for name in found.keys() & expected.keys()),
                 "stuck": kills["stuck"],
-                "untold": any(path.is_file() and path.suffix != ".json" for path in results.rglob("*")),
+                "untold": strays(results),
             }
             faults = [name for name, happened in faults.items() if happened]
             counted["trials"] += kills["kills"]
@@ -481,12 +486,11 @@ def kill_workers(times, counts):
             kill = two_processes.Kill(run, results, victims, np.random.RandomState(random.randrange(2**31)))
             status, said = two_processes.train(run, results, kill, **variables)
             record = records.read(run, results)
-            left = [path for path in results.rglob("*") if path.is_file() and path.suffix != ".json"]
             faults = {
                 "lost": record is None,
                 "wrong": record is not None and records.numbers(record) != expected,
                 "stuck": status is None,
-                "untold": status != 0 or bool(left) or "resumed at iteration" not in said,
+                "untold": status != 0 or strays(results) or "resumed at iteration" not in said,
             }
             faults = [name for name, happened in faults.items() if happened]
             if faults:
@@ -528,7 +532,7 @@ def lose_nodes(times, counts):
                 faults.add("lost")
             elif any(records.numbers(records.read(run, results)) != expected[run] for run in runs):
                 faults.add("wrong")
-            if any(path.is_file() and path.suffix != ".json" for path in results.rglob("*")):
+            if strays(results):
                 faults.add("untold")
             counted.update(["trials", *faults])
             told = f"{len(lost)} nodes lost, {len(begun_again)} runs begun again"

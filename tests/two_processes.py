@@ -57,10 +57,7 @@ def train(run, results, look=None, what="train", **variables):
     what: the program's part. variables: of the environment. The status is None, and all are killed, where they have not
     ended within LONGEST.
     """
-    arguments = ["--table", "5", "--row", run.row.id, "--tier", "smoke", "--device", "cpu"]
-    for name, value in vars(run.reduction).items():
-        arguments += [f"--{name}", str(value)]
-    command = torchrun(2, what, *arguments, restarts=5 if look else 0)
+    command = torchrun(2, what, *distributed.arguments([run], "cpu", "fp32"), restarts=5 if look else 0)
     around = environment(IDENTITY_MAPPINGS_RESULTS=str(results), **variables)
     with tempfile.TemporaryFile("w+") as said:  # a pipe that nobody reads would fill
         agent = subprocess.Popen(command, env=around, stdout=said, stderr=subprocess.STDOUT, start_new_session=True)
