@@ -318,7 +318,7 @@ def _numbers(found):
 
 MEANS = {
     "contradicted": "The order is not the paper's in this setting, which is smaller and shorter than the paper's.",
-    "undecided": "For so few runs, they vary too much to tell.",
+    "undecided": "These runs are too few to tell.",
     "untrained": "As the baseline did not learn in this setting, this says nothing of the row.",
 }
 
