@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision.datasets import imagenet as torchvisions
@@ -178,13 +178,15 @@ sides = st.integers(40, 900)
 
 
 @given(sides, sides, st.integers(0, 10_000))
+@example(41, 40, 474)  # resized to (262, 256): the longer side is rounded down by 0.4 pixels
 def test_training_crops_lie_inside_and_have_their_scale(height, width, seed):
     random = np.random.RandomState(seed)
     left, top, right, bottom = crops.training_box(height, width, IMAGENET, random)
     assert -1e-9 <= left < right <= width + 1e-6 and -1e-9 <= top < bottom <= height + 1e-6
-    scale = 224 / (bottom - top)
-    shorter = min(height, width) * scale
-    assert 255.9 <= shorter <= 480.1
+    lengths = height * 224 / (bottom - top), width * 224 / (right - left)  # of the resized picture
+    shorter, longer = lengths if height <= width else lengths[::-1]
+    assert 255.9 <= shorter <= 480.1 and abs(shorter - round(shorter)) < 1e-6
+    assert -1e-6 <= shorter * max(height, width) / min(height, width) - longer < 1
     left, top, right, bottom = crops.training_box(height, width, IMAGENET_ASPECT, random)
     assert 0 <= left < right <= width and 0 <= top < bottom <= height
 
