@@ -221,6 +221,16 @@ def test_a_rows_page_gives_the_command_that_made_its_runs(ran):
     ) in text
 
 
+def test_a_row_of_several_settings_gives_what_its_table_gives_of_each(ran):
+    ran(1, "original", "pocket", (50.0, 51.0))
+    ran(1, "exclusive-gating-0-to-5", "pocket", (80.0, 81.0))
+    (row,) = paper.rows(1, ["exclusive-gating-0-to-5"])
+    (each,) = evidence.of_row(row, ran.results)
+    text = rows.page(row, Path(ran.results / "rows" / "table-1"), ran.results)
+    for summary, line in zip(each.summaries, each.lines()[:-1], strict=True):
+        assert f"| {pages.variant_name(summary)} | 80.50 (80.50 ± 0.71) | 2 | {line.verdict} |" in text
+
+
 @pytest.mark.parametrize("row", [row for table in paper.TABLES for row in paper.rows(table)], ids=lambda row: row.id)
 def test_a_title_is_in_the_papers_words(row, tmp_path):
     title = rows.page(row, tmp_path, tmp_path).split("\n# ", 1)[1].splitlines()[0]

@@ -94,12 +94,24 @@ def _tier(row, each, folder, records):
     )
     if each.tier != "paper":
         yield "These numbers are comparable with each other, not with the paper's."
+    yield _settings(row, each)
     yield _curves(row, each, baseline)
     yield _runs(each, folder, records)
     yield "To make these runs again, exactly:"
     yield _shell("\n".join(_commands(row, each)))
     yield _notebook(row, each)
     yield f":::{{dropdown}} The recipe\n{show.recipe(_runs_of(row, each)).data}\n:::"
+
+
+def _settings(row, each):
+    """What came out at each of the settings that a row sums up; nothing for a row of one."""
+    if len(row.networks) == 1:
+        return ""
+    lines = [
+        (tables.variant_name(summary), line.error, line.n, show.verdict_words(row, line))
+        for summary, line in zip(each.summaries, each.lines()[:-1], strict=True)
+    ]
+    return grids.captioned("Each setting on its own.", ("setting", "test error, %", "n", "verdict"), lines)
 
 
 def _runs_of(row, each):
