@@ -83,7 +83,7 @@ def _is_baseline(row):
 
 def _tier(row, each, folder, records):
     """The section of one tier."""
-    line = each.lines()[-1]
+    *settings, line = each.lines()
     verdict = show.verdict_words(row, line)
     baseline = each.baseline()
     yield f"## {each.scale[0].upper()}{each.scale[1:]}"
@@ -94,7 +94,7 @@ def _tier(row, each, folder, records):
     )
     if each.tier != "paper":
         yield "These numbers are comparable with each other, not with the paper's."
-    yield _settings(row, each)
+    yield _settings(each, settings)
     yield _curves(row, each, baseline)
     yield _runs(each, folder, records)
     yield "To make these runs again, exactly:"
@@ -103,15 +103,15 @@ def _tier(row, each, folder, records):
     yield f":::{{dropdown}} The recipe\n{show.recipe(_runs_of(row, each)).data}\n:::"
 
 
-def _settings(row, each):
-    """What came out at each of the settings that a row sums up; nothing for a row of one."""
-    if len(row.networks) == 1:
+def _settings(each, lines):
+    """What came out at each of the settings that a row sums up; nothing for a row of one, which has no such lines."""
+    if not lines:
         return ""
-    lines = [
-        (tables.variant_name(summary), line.error, line.n, show.verdict_words(row, line))
-        for summary, line in zip(each.summaries, each.lines()[:-1], strict=True)
+    cells = [
+        (tables.variant_name(summary), line.error, line.n, show.verdict_words(each.row, line))
+        for summary, line in zip(each.summaries, lines, strict=True)
     ]
-    return grids.captioned("Each setting on its own.", ("setting", "test error, %", "n", "verdict"), lines)
+    return grids.captioned("Each setting on its own.", ("setting", "test error, %", "n", "verdict"), cells)
 
 
 def _runs_of(row, each):
