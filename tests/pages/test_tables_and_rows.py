@@ -19,7 +19,7 @@ CODED = IDS - PLAIN_WORDS
 
 @pytest.fixture
 def ran(tmp_path, outcome):
-    """Writes records: ran(table, id, tier, errors, reduction, step). Each next setting of a row has errors a step higher."""
+    """Writes records: ran(table, id, tier, errors, reduction, step). Errors rise by step from setting to setting."""
 
     def write(table, id, tier, errors, reduction=Reduction(), step=0.0):
         (row,) = paper.rows(table, [id])
