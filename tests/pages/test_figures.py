@@ -10,7 +10,7 @@ from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import Run, place
 from identity_mappings.pages import figures, plots, show
 from identity_mappings.results import records
-from identity_mappings.results.statistics import summarise
+from identity_mappings.results.statistics import summaries, summarise
 
 
 @pytest.mark.parametrize("figure", figures.FIGURES.values(), ids=lambda figure: figure.name)
@@ -26,10 +26,10 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write(outcome, table, id, tier, seed=0, cut=Reduction(), points=20):
+def write(outcome, table, id, tier, seed=0, cut=Reduction(), points=20, variant=""):
     (row,) = paper.rows(table, [id])
-    curve = {column: values * points for column, values in outcome["curve"].items()}
-    records.write(Run(*place(row, ""), tier, seed, cut), outcome | {"curve": curve | {"iteration": [*range(points)]}})
+    curve = {column: values * points for column, values in outcome["curve"].items()} | {"iteration": [*range(points)]}
+    records.write(Run(*place(row, variant), tier, seed, cut), outcome | {"curve": curve})
 
 
 def test_the_records_nearest_to_the_papers_are_taken(folder, outcome):
@@ -102,3 +102,16 @@ def test_the_error_axis_is_cut_for_runs_that_end_low_only(folder, outcome, end, 
     (row,) = paper.rows(1, ["original"])
     figure = plots.curves([summarise(row, "pocket")])
     assert figure.axes[1].get_ylim() == (0, top)
+
+
+def test_a_long_legend_makes_the_figure_higher_and_leaves_the_curves_their_room(folder, outcome):
+    (gate,) = paper.rows(1, ["exclusive-gating-0-to-5"])
+    for variant in gate.networks:
+        write(outcome(50.0), 1, gate.id, "pocket", variant=variant)
+    found = summaries(gate, "pocket")
+    short, long = plots.curves(found[:1]), plots.curves(found)
+    for figure in (short, long):
+        figure.draw_without_rendering()
+    heights = [figure.axes[0].get_window_extent().height / figure.dpi for figure in (short, long)]
+    assert heights[0] == pytest.approx(heights[1], abs=0.05)
+    assert long.get_figheight() > short.get_figheight() + 0.5

@@ -102,7 +102,7 @@ def figure(width, height):
 
 
 def lines(
-    series, x, *, alt, name, xlabel, ylabel, log=False, start=0, labels=True, caption=None, colours=None, height=3.4
+    series, x, *, alt, name, xlabel, ylabel, log=False, start=0, labels=True, caption=None, colours=None, height=3.0
 ):
     """A Picture of several lines over the same whole numbers, counted from `start`.
 
@@ -138,17 +138,22 @@ def lines(
 
 
 def legend(drawing, handles):
-    """Put a legend below a figure, in as many columns as its words leave room for."""
+    """Put a legend below a figure, in as many columns as its words leave room for.
+
+    The figure grows by the legend's height, so that many words do not squeeze what is drawn.
+    """
     labels = [each.get_label() for each in handles]
     longest = max(len(line) for label in labels for line in label.splitlines())
     wide = LETTER * longest + 0.55  # inches: the line, the words, what is between
     columns = max(1, min(3, len(labels), int(drawing.get_figwidth() / wide)))
-    drawing.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    made = drawing.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    drawing.set_figheight(drawing.get_figheight() + made.get_window_extent().height / drawing.dpi)
 
 
 def wrapped(words, width):
-    """Words in lines of about so many characters; a formula, between dollars, is not broken."""
-    return textwrap.fill(re.sub(r"\$[^$]*\$", lambda formula: formula[0].replace(" ", ""), words), width)
+    """Words in lines of about so many characters; a formula, between dollars, is not broken, nor is "n = 3"."""
+    kept = re.sub(r"\$[^$]*\$", lambda formula: formula[0].replace(" ", ""), words)
+    return textwrap.fill(kept.replace("n = ", "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), width)
 
 
 def gaps(values):

@@ -19,7 +19,7 @@ def curves(summaries, title=""):
     from matplotlib.lines import Line2D
     from matplotlib.ticker import FixedLocator, NullLocator
 
-    figure = Figure(figsize=(pictures.WIDTH, 4.4), layout="constrained")
+    figure = Figure(figsize=(pictures.WIDTH, 3.4), layout="constrained")
     loss_axis = figure.add_subplot()
     error_axis = loss_axis.twinx()
     shown = [summary for summary in summaries if summary is not None and summary.n]
@@ -31,7 +31,7 @@ def curves(summaries, title=""):
             thin = {"color": colour, "alpha": strength * (0.9 if summary.n == 1 else 0.6), "linewidth": 1.3}
             loss_axis.plot(curve["iteration"], pictures.gaps(curve["train_loss"]), linestyle="--", **thin)
             error_axis.plot(curve["iteration"], pictures.gaps(curve["test_error"]), linestyle="-", **thin)
-        words = pictures.wrapped(f"{summary.row.name(summary.variant)}: {summary}", 60)
+        words = pictures.wrapped(f"{summary.row.name(summary.variant)}: {summary}", 64)
         handles.append(Line2D([], [], color=colour, alpha=strength, label=words))
     handles += [
         Line2D([], [], color="0.3", linestyle="-", label="test error"),

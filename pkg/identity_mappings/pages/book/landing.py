@@ -166,7 +166,7 @@ def gradients():
         ylabel="norm of dE/dx",
         log=True,
         colours={label: plots.colour_of(row) for label, row in rows.items()},
-        height=2.9,
+        height=2.5,
     )
 
 

@@ -227,7 +227,7 @@ def forest(number, results=None):
     found = points(number, results)
     if not found:
         return markdown(f"No row of Table {number} has been run together with its baseline yet: there is no chart.")
-    drawing = pictures.figure(pictures.WIDTH, 0.9 + 0.38 * len(found) + 0.5)
+    drawing = pictures.figure(pictures.WIDTH, 0.9 + 0.38 * len(found))
     axis = drawing.add_subplot()
     axis.axvline(0, color=pictures.INK, linewidth=0.9)
     reach = max(abs(bound) for *_, mean, half in found for bound in (mean - (half or 0), mean + (half or 0)))
