@@ -211,10 +211,12 @@ def coverage():
     header = ("", "rows", *(f"{tier} tier" for tier in tiers), "reduced")
     kept = [place for place in range(len(header)) if place < 2 or any(str(line[place]) != "-" for line in lines)]
     return markdown(
-        ":::{table} Rows that have been run in each tier, with the runs of the row that has fewest and of the one that "
-        "has most. *Reduced* rows were run at a smaller depth, width or number of iterations than their tier's.\n\n"
-        + grids.markdown([header[place] for place in kept], [[line[place] for place in kept] for line in lines])
-        + "\n:::"
+        grids.captioned(
+            "Rows that have been run in each tier, with the runs of the row that has fewest and of the one that has "
+            "most. *Reduced* rows were run at a smaller depth, width or number of iterations than their tier's.",
+            [header[place] for place in kept],
+            [[line[place] for place in kept] for line in lines],
+        )
     )
 
 
