@@ -8,6 +8,7 @@ import pytest
 from identity_mappings.experiments import paper
 from identity_mappings.experiments.protocols import Reduction
 from identity_mappings.experiments.runs import Run, place
+from identity_mappings.pages import show
 from identity_mappings.pages.book import evidence, rows
 from identity_mappings.pages.book import tables as pages
 from identity_mappings.results import records, tables
@@ -219,6 +220,20 @@ def test_a_rows_page_gives_the_command_that_made_its_runs(ran):
         "invoke reproduce --table 1 --row conv-1x1 --tier quick --depth 20 --iterations 400 --seeds 2 "
         "--precision fp32 --device cpu"
     ) in text
+
+
+def test_baselines_of_one_recipe_are_told_together_and_others_apart(ran, monkeypatch):
+    monkeypatch.setenv("IDENTITY_MAPPINGS_RESULTS", str(ran.results))
+    for net, error in (("cifar10-110-1layer", 60.0), ("cifar10-110", 50.0), ("cifar10-164", 40.0)):
+        ran(3, f"{net}-original", "pocket", (error, error + 2))
+        ran(3, f"{net}-pre-activation", "pocket", (error - 5, error - 4))
+    text = show.reading(3).data
+    both = (
+        "*CIFAR-10, ResNet-110(1layer), original* and *CIFAR-10, ResNet-110, original* are trained on CIFAR-10 at 16x16"
+    )
+    assert both in text and "end at test errors of 61.00 and 51.00 %" in text and "at 9.90 and 6.61 %" in text
+    assert "*CIFAR-10, ResNet-164, original* is trained on" in text and "a test error of 41.00 %" in text
+    assert text.count("How to read") == 1
 
 
 def test_a_row_of_several_settings_gives_what_its_table_gives_of_each(ran):

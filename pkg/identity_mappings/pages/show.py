@@ -493,7 +493,7 @@ def _reading(table, bases, tier, reduction):
     """How a tier's runs of a table differ from the paper's, from the baselines' recipes and records, in words."""
     if tier == "paper":
         return "In the paper tier the runs are the paper's own, and an interval is all that stands between the two."
-    ends = " ".join(_baseline(row, tier, reduction) for row in paper.rows(table, bases))
+    ends = " ".join(_ends(paper.rows(table, bases), tier, reduction))
     return (
         f"**How to read the {tables.tier_words(tier, reduction)}.** {ends} Such runs show which network is easier to "
         "train at the start, which is the paper's own argument for both of its claims. They do not show what a network "
@@ -503,22 +503,41 @@ def _reading(table, bases, tier, reduction):
     )
 
 
-def _baseline(row, tier, reduction):
-    """What a baseline takes and where it ends, in a tier and in the paper, in a sentence."""
-    ours, papers = protocols.recipe(row.recipe(), tier, reduction), row.recipe()
-    taken = [
-        f"{protocols.IMAGES[each.dataset]} with {', '.join(map(str, each.network.widths))} channels for "
-        f"{each.protocol.iterations:,} iterations"
-        for each in (ours, papers)
-    ]
-    found = summarise(row, tier, reduction)
-    ended = statistics.median(record["curve"]["train_error"][-1] for record in found.records)
-    fitted = ", far from having fitted its training images" if ended > 5 else ""
-    return (
-        f"The baseline (*{row.name()}*) trains on {taken[0]}; in the paper it is {taken[1]}. Ours ends at a test error "
-        f"of {found.median:.2f} % and a training error of {ended:.1f} %{fitted}; the paper's ends at a test error of "
-        f"{row.published} %."
-    )
+def _ends(rows, tier, reduction):
+    """What baselines train on and where they end, in a tier and in the paper; in sentences, one pair per recipe."""
+    alike = {}
+    for row in rows:
+        recipes = protocols.recipe(row.recipe(), tier, reduction), row.recipe()
+        alike.setdefault(tuple(map(_trained_on, recipes)), []).append(row)
+    for (ours, theirs), each in alike.items():
+        found = [summarise(row, tier, reduction) for row in each]
+        trained = [statistics.median(record["curve"]["train_error"][-1] for record in one.records) for one in found]
+        names, errors, training, stated = (
+            " and ".join(words)
+            for words in (
+                [f"*{row.name()}*" for row in each],
+                [f"{one.median:.2f}" for one in found],
+                [f"{error:.1f}" for error in trained],
+                [str(row.published) for row in each],
+            )
+        )
+        fitted = ", far from having fitted the training images" if min(trained) > 5 else ""
+        if len(each) == 1:
+            yield (
+                f"The baseline {names} is trained on {ours}; in the paper, on {theirs}. Ours ends at a test error of "
+                f"{errors} % and a training error of {training} %{fitted}; the paper's, at {stated} %."
+            )
+        else:
+            yield (
+                f"The baselines {names} are trained on {ours}; in the paper, on {theirs}. Ours end at test errors of "
+                f"{errors} % and training errors of {training} %{fitted}; the paper's, at {stated} %."
+            )
+
+
+def _trained_on(recipe):
+    """Images, channels and iterations of a recipe, in words."""
+    channels = ", ".join(map(str, recipe.network.widths))
+    return f"{protocols.IMAGES[recipe.dataset]} with {channels} channels for {recipe.protocol.iterations:,} iterations"
 
 
 def spreads():
