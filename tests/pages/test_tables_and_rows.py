@@ -233,7 +233,7 @@ def test_baselines_of_one_recipe_are_told_together_and_others_apart(ran, monkeyp
     )
     assert both in text and "end at test errors of 61.00 and 51.00 %" in text and "at 9.90 and 6.61 %" in text
     assert "*CIFAR-10, ResNet-164, original* is trained on" in text and "a test error of 41.00 %" in text
-    assert text.count("How to read") == 1
+    assert "4, 8, 16 channels (times 4 between units) for 2,560" in text and text.count("How to read") == 1
 
 
 def test_a_row_of_several_settings_gives_what_its_table_gives_of_each(ran):

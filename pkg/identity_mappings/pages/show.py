@@ -14,6 +14,7 @@ from ..experiments import paper, protocols
 from ..experiments.protocols import Reduction
 from ..experiments.rows import FAIL_ABOVE
 from ..experiments.runs import place
+from ..nets.networks import BRANCHES
 from ..results import records, tables
 from ..results.statistics import gaps, learnt, summaries, summarise
 from . import figures, published
@@ -536,8 +537,9 @@ def _ends(rows, tier, reduction):
 
 def _trained_on(recipe):
     """Images, channels and iterations of a recipe, in words."""
-    channels = ", ".join(map(str, recipe.network.widths))
-    return f"{protocols.IMAGES[recipe.dataset]} with {channels} channels for {recipe.protocol.iterations:,} iterations"
+    network, times = recipe.network, BRANCHES[recipe.network.branch][1]
+    channels = ", ".join(map(str, network.widths)) + " channels" + f" (times {times} between units)" * (times > 1)
+    return f"{protocols.IMAGES[recipe.dataset]} with {channels} for {recipe.protocol.iterations:,} iterations"
 
 
 def spreads():
