@@ -232,7 +232,8 @@ def test_baselines_of_one_recipe_are_told_together_and_others_apart(ran, monkeyp
         "*CIFAR-10, ResNet-110(1layer), original* and *CIFAR-10, ResNet-110, original* are trained on CIFAR-10 at 16x16"
     )
     assert both in text and "end at test errors of 61.00 and 51.00 %" in text and "at 9.90 and 6.61 %" in text
-    assert "*CIFAR-10, ResNet-164, original* is trained on" in text and "a test error of 41.00 %" in text
+    assert "\n- The baseline *CIFAR-10, ResNet-164, original* is trained on" in text
+    assert "a test error of 41.00 %" in text
     assert "4, 8, 16 channels (times 4 between units) for 2,560" in text and text.count("How to read") == 1
 
 

@@ -494,9 +494,10 @@ def _reading(table, bases, tier, reduction):
     """How a tier's runs of a table differ from the paper's, from the baselines' recipes and records, in words."""
     if tier == "paper":
         return "In the paper tier the runs are the paper's own, and an interval is all that stands between the two."
-    ends = " ".join(_ends(paper.rows(table, bases), tier, reduction))
+    ends = list(_ends(paper.rows(table, bases), tier, reduction))
+    told = f" {ends[0]} " if len(ends) == 1 else "\n\n" + "\n".join(f"- {each}" for each in ends) + "\n\n"
     return (
-        f"**How to read the {tables.tier_words(tier, reduction)}.** {ends} Such runs show which network is easier to "
+        f"**How to read the {tables.tier_words(tier, reduction)}.**{told}Such runs show which network is easier to "
         "train at the start, which is the paper's own argument for both of its claims. They do not show what a network "
         "gains by regularisation once it has fitted its images, nor whether one that trains slowly catches up. What is "
         "*seen* here may not hold in the paper's setting, and what is *contradicted* here may hold there. Five runs of "
