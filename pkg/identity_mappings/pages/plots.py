@@ -95,9 +95,9 @@ def interactive(summaries):
             **axis,
         },
         legend={"orientation": "h", "y": -0.2, "font": {"color": grey}},
-        margin={"l": 60, "r": 60, "t": 20, "b": 40},
+        margin={"l": 60, "r": 60, "t": 40, "b": 40},  # above, room for the buttons
         modebar={"bgcolor": "rgba(0, 0, 0, 0)", "color": grey},
-        height=420,
+        height=440,
         paper_bgcolor="rgba(0, 0, 0, 0)",
         plot_bgcolor="rgba(0, 0, 0, 0)",
     )
