@@ -1,6 +1,5 @@
 """Training curves in the manner of the paper's Figs. 3 and 6; a search; the benches of the trainer."""
 
-import re
 import statistics
 import textwrap
 from itertools import groupby
@@ -57,7 +56,8 @@ def interactive(summaries):
     shown = [summary for summary in summaries if summary is not None and summary.n]
     for position, summary in enumerate(shown):
         colour = colour_of(summary.row, position)
-        words = re.sub(r"b_g", "b<sub>g</sub>", summary.row.plain_name(summary.variant))
+        words = summary.row.plain_name(summary.variant)
+        words = words.replace("b_g = ", "b<sub>g</sub>\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
         named = "<br>".join(textwrap.wrap(f"{words}: {summary}", 38))  # no wider than a phone
         for run, record in enumerate(summary.records):
             curve, first = record["curve"], run == 0

@@ -50,13 +50,17 @@ def table(number, results=None):
 
 
 def _of_scales(ran):
-    tiers = {each.scale: sorted({one.images for one in ran if one.scale == each.scale}) for each in ran}
-    where = "; ".join(f"{scale}: {' and '.join(images)}" for scale, images in tiers.items())
+    where = "; ".join(f"{scale}: {images}" for scale, images in _images(ran).items())
     return (
         f"Ours is the median of n runs, with mean ± standard deviation in brackets ({where}). Only the paper tier's "
         "numbers are comparable with the paper's; in the others a row is compared with its baseline. Each number "
         "leads to its runs."
     )
+
+
+def _images(ran):
+    """{scale: the images that its runs were trained on, in words}."""
+    return {each.scale: " and ".join(sorted({one.images for one in ran if one.scale == each.scale})) for each in ran}
 
 
 def _main(number, rows, found, with_tier):
@@ -135,8 +139,7 @@ def _others(rows, found, results):
         for one in each:
             for line in _summary_first(one.lines())[:1]:
                 lines.append((_on(one), f"[{line.error}]({address(one.row)})", line.n, verdict_words(one.row, line)))
-        images = " and ".join(sorted({one.images for one in each}))
-        caption = f"Test error in percent, {scale}: {images}. Not comparable with the paper's numbers."
+        caption = f"Test error in percent, {scale}: {_images(each)[scale]}. Not comparable with the paper's numbers."
         count = f"{len(each)} row" + "s" * (len(each) > 1)
         inner = grids.captioned(caption, ("case", "ours", "n", "verdict"), lines)
         parts.append(f"::::{{dropdown}} {scale[0].upper()}{scale[1:]}: {count}\n{inner}\n::::")
@@ -290,7 +293,7 @@ def _in_words(found):
 
 
 def _caption(found):
-    scales = " and ".join(dict.fromkeys(f"{ran.scale} ({ran.images})" for _, ran, *_ in found))
+    scales = " and ".join(f"{scale} ({images})" for scale, images in _images([ran for _, ran, *_ in found]).items())
     single = [half is None for *_, half in found]
     interval = "with the 95 % interval over runs of the same seed"
     parts = [f"How far each row lies from its baseline here, {scales}" + ("." if all(single) else f", {interval}.")]
