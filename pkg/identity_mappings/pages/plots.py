@@ -56,9 +56,9 @@ def interactive(summaries):
     shown = [summary for summary in summaries if summary is not None and summary.n]
     for position, summary in enumerate(shown):
         colour = colour_of(summary.row, position)
-        words = summary.row.plain_name(summary.variant)
-        words = words.replace("b_g = ", "b<sub>g</sub>\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
-        named = "<br>".join(textwrap.wrap(f"{words}: {summary}", 38))  # no wider than a phone
+        lines = textwrap.wrap(summary.row.plain_name(summary.variant) + ":", 38)  # no wider than a phone
+        lines = [line.replace("b_g", "b<sub>g</sub>") for line in lines]
+        words, named = " ".join(lines).removesuffix(":"), "<br>".join([*lines, str(summary)])
         for run, record in enumerate(summary.records):
             curve, first = record["curve"], run == 0
             group = {"legendgroup": summary.name, "mode": "lines"}
