@@ -101,13 +101,11 @@ def figure(width, height):
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def lines(
-    series, x, *, alt, name, xlabel, ylabel, log=False, start=0, labels=True, caption=None, colours=None, height=3.0
-):
+def lines(series, x, *, alt, name, xlabel, ylabel, log=False, start=0, caption=None, colours=None, height=3.0):
     """A Picture of several lines over the same whole numbers, counted from `start`.
 
-    alt, caption: as a Picture's. series: {label: values, one a unit, None where there is none}. labels: whether there
-    is a legend. log: whether the upright axis is logarithmic. colours: {label: its line's}, where it is not by place.
+    alt, caption: as a Picture's. series: {label: values, one per unit, None where there is none}. log: whether the
+    upright axis is logarithmic. colours: {label: its line's}, where it is not by place. height: of the axes, in inches.
     """
     drawing = figure(WIDTH, height)
     axis = drawing.add_subplot()
@@ -131,8 +129,7 @@ def lines(
     axis.margins(x=0.01)
     axis.xaxis.get_major_locator().set_params(integer=True)  # there is no unit 2.5
     plain(axis)
-    if labels:
-        legend(drawing, axis.lines)
+    legend(drawing, axis.lines)
     padded = {label: [*values, *[None] * (len(numbers) - len(values))] for label, values in series.items()}
     return Picture(drawing, alt, {x: list(numbers), **padded}, name, caption)
 
