@@ -237,6 +237,20 @@ def test_baselines_of_one_recipe_are_told_together_and_others_apart(ran, monkeyp
     assert "4, 8, 16 channels (times 4 between units) for 2,560" in text and text.count("How to read") == 1
 
 
+def test_a_baseline_at_chance_is_told_as_one_and_what_all_settings_share_is_said_once(ran, monkeypatch):
+    monkeypatch.setenv("IDENTITY_MAPPINGS_RESULTS", str(ran.results))
+    cut = Reduction(iterations=640)
+    for net, error, reduction in (("164", 60.0, Reduction()), ("1001", 89.9, cut)):
+        ran(3, f"cifar10-{net}-original", "pocket", (error, error), reduction)
+        ran(3, f"cifar10-{net}-pre-activation", "pocket", (55.0, 56.0), reduction)
+    *settings, closing = show.reading(3).data.split("\n\n")
+    tier, reduced = settings
+    assert tier.startswith("**How to read the pocket tier.** The baseline") and "no better than a guess" not in tier
+    assert reduced.startswith("**How to read the pocket tier, reduced to 640 iterations.** The baseline")
+    assert "a test error of 89.90 % and a training error of 40.0 %, no better than a guess" in reduced
+    assert closing.startswith("Such runs") and closing.endswith("`invoke reproduce --table 3 --tier paper --seeds 5`.")
+
+
 def test_a_row_of_several_settings_gives_what_its_table_gives_of_each(ran):
     ran(1, "original", "pocket", (50.0, 51.0))
     ran(1, "exclusive-gating-0-to-5", "pocket", (80.0, 81.0), step=1.0)

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from ..errors import choose
 from ..experiments import paper
 from ..experiments.protocols import TIERS, Reduction
+from ..experiments.runs import place
 from ..results import records
+from ..results.claims import CLAIMS
+from ..results.quantities import EARLY_LOSS, FINAL_LOSS
 from ..results.statistics import summarise
 from ..training.state import POINTS
 
@@ -63,6 +66,16 @@ class Figure:
     def compared(self):
         """The rows that the paper compares with the baseline."""
         return self._rows()[1:]
+
+    def losses(self):
+        """The ledger's comparisons of the panel's rows in their training losses, under the names of any table."""
+        homes = {place(row, "") for row in self._rows()}
+        return [
+            comparison
+            for claim in CLAIMS
+            for comparison in claim.comparisons
+            if comparison.quantity in (EARLY_LOSS, FINAL_LOSS) and {place(row, "") for row in comparison.rows} == homes
+        ]
 
     def _rows(self):
         return [row for table, id in self.rows for row in paper.rows(table, [id])]

@@ -17,6 +17,7 @@ from ..experiments.runs import place
 from ..nets.networks import BRANCHES
 from ..results import records, tables
 from ..results.statistics import gaps, learnt, summaries, summarise
+from ..results.verdicts import verdict
 from . import figures, published
 
 
@@ -219,8 +220,17 @@ def figure(name):
         f"{row.plain_name()}: {verdict_words(row, tables.row_lines(row, tier, reduction)[-1])}"
         for row in panel.compared()
     ]
-    caption = f"{title}. {paper_sees} In test error, here: {'; '.join(said)}.{_sampled(panel, tier, reduction)}"
+    losses = "".join(f" {_in_loss(comparison, tier, reduction)}" for comparison in panel.losses())
+    errors = f"In test error, here: {'; '.join(said)}."
+    caption = f"{title}. {paper_sees}{losses} {errors}{_sampled(panel, tier, reduction)}"
     return Curves(panel.summaries(tier, reduction), f"figure-{name}-{tier}", title, caption)
+
+
+def _in_loss(comparison, tier, reduction):
+    """What the runs say of a comparison of training losses, in a sentence for a caption."""
+    row, base = (one.plain_name() for one in comparison.rows)
+    said = verdict(comparison, tier, reduction)
+    return f"In {comparison.quantity.name}, here: {row} {comparison.relation} {base}: {said}."
 
 
 def _sampled(panel, tier, reduction):
@@ -481,28 +491,31 @@ def _choices_of(row):
 
 
 def reading(table):
-    """How the runs of a table differ from the paper's and what would settle the matter, a paragraph a tier."""
+    """How the runs of a table differ from the paper's and what would settle the matter, a paragraph per setting."""
     bases = {}
     for row in paper.rows(table):
         setting = tables.nearest(row) if row.claim else None
         if setting and row.baseline not in bases.setdefault(setting, []):
             bases[setting].append(row.baseline)
-    return markdown(*(_reading(table, found, *setting) for setting, found in bases.items()))
+    told = [_reading(paper.rows(table, found), *setting) for setting, found in bases.items()]
+    if any(tier != "paper" for tier, _ in bases):
+        told.append(
+            "Such runs show which network is easier to train at the start, which is the paper's own argument for both "
+            "of its claims. They do not show what a network gains by regularisation once it has fitted its images, nor "
+            "whether one that trains slowly catches up. What is *seen* here may not hold in the paper's setting, and "
+            "what is *contradicted* here may hold there. Five runs of each row in the paper tier would settle it: "
+            f"`invoke reproduce --table {table} --tier paper --seeds 5`."
+        )
+    return markdown(*told)
 
 
-def _reading(table, bases, tier, reduction):
-    """How a tier's runs of a table differ from the paper's, from the baselines' recipes and records, in words."""
+def _reading(baselines, tier, reduction):
+    """How a setting differs from the paper's, from the recipes and records of a table's baselines, in words."""
     if tier == "paper":
         return "In the paper tier the runs are the paper's own, and an interval is all that stands between the two."
-    ends = list(_ends(paper.rows(table, bases), tier, reduction))
-    told = f" {ends[0]} " if len(ends) == 1 else "\n\n" + "\n".join(f"- {each}" for each in ends) + "\n\n"
-    return (
-        f"**How to read the {tables.tier_words(tier, reduction)}.**{told}Such runs show which network is easier to "
-        "train at the start, which is the paper's own argument for both of its claims. They do not show what a network "
-        "gains by regularisation once it has fitted its images, nor whether one that trains slowly catches up. What is "
-        "*seen* here may not hold in the paper's setting, and what is *contradicted* here may hold there. Five runs of "
-        f"each row in the paper tier would settle it: `invoke reproduce --table {table} --tier paper --seeds 5`."
-    )
+    ends = list(_ends(baselines, tier, reduction))
+    told = f" {ends[0]}" if len(ends) == 1 else "\n\n" + "\n".join(f"- {each}" for each in ends)
+    return f"**How to read the {tables.tier_words(tier, reduction)}.**{told}"
 
 
 def _ends(rows, tier, reduction):
@@ -510,29 +523,33 @@ def _ends(rows, tier, reduction):
     alike = {}
     for row in rows:
         recipes = protocols.recipe(row.recipe(), tier, reduction), row.recipe()
-        alike.setdefault(tuple(map(_trained_on, recipes)), []).append(row)
-    for (ours, theirs), each in alike.items():
-        found = [summarise(row, tier, reduction) for row in each]
-        trained = [statistics.median(record["curve"]["train_error"][-1] for record in one.records) for one in found]
+        found = summarise(row, tier, reduction)
+        guess = not any(map(learnt, found.records))
+        alike.setdefault((*map(_trained_on, recipes), guess), []).append((row, found))
+    for (ours, theirs, guess), each in alike.items():
+        trained = [statistics.median(record["curve"]["train_error"][-1] for record in one.records) for _, one in each]
         names, errors, training, stated = (
             " and ".join(words)
             for words in (
-                [f"*{row.name()}*" for row in each],
-                [f"{one.median:.2f}" for one in found],
+                [f"*{row.name()}*" for row, _ in each],
+                [f"{one.median:.2f}" for _, one in each],
                 [f"{error:.1f}" for error in trained],
-                [str(row.published) for row in each],
+                [str(row.published) for row, _ in each],
             )
         )
-        fitted = ", far from having fitted the training images" if min(trained) > 5 else ""
+        if guess:
+            far = ", no better than a guess, so that no error is compared with " + ("it" if len(each) == 1 else "them")
+        else:
+            far = ", far from having fitted the training images" if min(trained) > 5 else ""
         if len(each) == 1:
             yield (
                 f"The baseline {names} is trained on {ours}; in the paper, on {theirs}. Ours ends at a test error of "
-                f"{errors} % and a training error of {training} %{fitted}; the paper's, at {stated} %."
+                f"{errors} % and a training error of {training} %{far}; the paper's, at {stated} %."
             )
         else:
             yield (
                 f"The baselines {names} are trained on {ours}; in the paper, on {theirs}. Ours end at test errors of "
-                f"{errors} % and training errors of {training} %{fitted}; the paper's, at {stated} %."
+                f"{errors} % and training errors of {training} %{far}; the paper's, at {stated} %."
             )
 
 

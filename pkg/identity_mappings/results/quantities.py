@@ -50,5 +50,5 @@ def _watched(*of):
 
 ERROR = Quantity("test error", _error, chance)
 FINAL_LOSS = Quantity("training loss at the end", _at_the_end, math.log)
-EARLY_LOSS = Quantity("training loss in the first tenth", _at_the_start, math.log)
+EARLY_LOSS = Quantity("training loss in the first tenth of the iterations", _at_the_start, math.log)
 TRUNCATED = Quantity("percent truncated at the end", _truncated, lambda classes: math.nan, _watched)
