@@ -251,6 +251,19 @@ def test_a_baseline_at_chance_is_told_as_one_and_what_all_settings_share_is_said
     assert closing.startswith("Such runs") and closing.endswith("`invoke reproduce --table 3 --tier paper --seeds 5`.")
 
 
+@pytest.mark.parametrize(
+    ("errors", "told"),
+    [
+        ((89.9, 89.9), "(2 of 2 runs failed). These runs are too few to tell."),
+        ((89.9, 60.0, 89.9), "(2 of 3 runs failed). Here it depends on the seed whether it fails."),
+    ],
+)
+def test_runs_of_which_some_fail_are_not_called_too_few(ran, errors, told):
+    ran(1, "original", "pocket", (50.0, 51.0, 52.0))
+    ran(1, "dropout", "pocket", errors)
+    assert pages.seen(1, "dropout", results=ran.results).data.endswith(told)
+
+
 def test_a_row_of_several_settings_gives_what_its_table_gives_of_each(ran):
     ran(1, "original", "pocket", (50.0, 51.0))
     ran(1, "exclusive-gating-0-to-5", "pocket", (80.0, 81.0), step=1.0)

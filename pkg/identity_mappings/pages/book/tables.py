@@ -324,6 +324,7 @@ MEANS = {
     "undecided": "These runs are too few to tell.",
     "untrained": "As the baseline did not learn in this setting, this says nothing of the row.",
 }
+DIFFER = "Here it depends on the seed whether it fails."
 
 
 def seen(number, *ids, results=None):
@@ -342,9 +343,15 @@ def seen(number, *ids, results=None):
             f"- {row.name()}: the paper has {published(row)}; here [{line.error}{unit}]({address(row)}), n = {line.n}, "
             f"{ran.scale}"
             + (f"; {words}." if words else ".")
-            + (f" {MEANS[word]}" if word in MEANS and several else "")
+            + (f" {DIFFER if _differ(words) else MEANS[word]}" if word in MEANS and several else "")
         )
     return markdown("\n".join(lines))
+
+
+def _differ(words):
+    """Whether a verdict's words count some of a row's runs as failed and others not."""
+    counted = re.search(r"\((\d+) of (\d+) runs failed\)", words)
+    return bool(counted) and 0 < int(counted[1]) < int(counted[2])
 
 
 def _word(row, line):
