@@ -68,7 +68,7 @@ class Figure:
         return self._rows()[1:]
 
     def losses(self):
-        """The ledger's comparisons of the panel's rows in their training losses, under the names of any table."""
+        """The ledger's comparisons of the panel's recipes in training loss; the rows may be another table's."""
         homes = {place(row, "") for row in self._rows()}
         return [
             comparison

@@ -525,16 +525,16 @@ def _ends(rows, tier, reduction):
         recipes = protocols.recipe(row.recipe(), tier, reduction), row.recipe()
         found = summarise(row, tier, reduction)
         guess = not any(map(learnt, found.records))
-        alike.setdefault((*map(_trained_on, recipes), guess), []).append((row, found))
+        alike.setdefault((*map(_trained_on, recipes), guess), []).append(found)
     for (ours, theirs, guess), each in alike.items():
-        trained = [statistics.median(record["curve"]["train_error"][-1] for record in one.records) for _, one in each]
+        trained = [statistics.median(record["curve"]["train_error"][-1] for record in one.records) for one in each]
         names, errors, training, stated = (
             " and ".join(words)
             for words in (
-                [f"*{row.name()}*" for row, _ in each],
-                [f"{one.median:.2f}" for _, one in each],
+                [f"*{one.row.name()}*" for one in each],
+                [f"{one.median:.2f}" for one in each],
                 [f"{error:.1f}" for error in trained],
-                [str(row.published) for row, _ in each],
+                [str(one.row.published) for one in each],
             )
         )
         if guess:

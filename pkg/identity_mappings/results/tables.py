@@ -84,13 +84,17 @@ def _verdicts(row, found, tier, reduction, results):
     return judged
 
 
+def ending(ours):
+    """How a Summary's runs end: they "fail" or "learn", all of them, or "differ by seed"; else "not run"."""
+    failed = [has_failed(record, ours.tier) for record in ours.records]
+    return "not run" if not failed else "fail" if all(failed) else "differ by seed" if any(failed) else "learn"
+
+
 def _summed_up(found):
     """Which settings of a row fail, as Table 1 sums six of them up: "fail: 0 to -5"."""
     kinds = {"fail": [], "learn": [], "differ by seed": [], "not run": []}
     for ours in found:
-        failed = [has_failed(record, ours.tier) for record in ours.records]
-        kind = "not run" if not failed else "fail" if all(failed) else "differ by seed" if any(failed) else "learn"
-        kinds[kind].append(ours.setting)
+        kinds[ending(ours)].append(ours.setting)
     if len(kinds["fail"]) == len(found):
         return f"fail: {found[0].setting} to {found[-1].setting}"
     return "; ".join(f"{kind}: {', '.join(settings)}" for kind, settings in kinds.items() if settings)

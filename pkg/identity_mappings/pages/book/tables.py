@@ -324,7 +324,6 @@ MEANS = {
     "undecided": "These runs are too few to tell.",
     "untrained": "As the baseline did not learn in this setting, this says nothing of the row.",
 }
-DIFFER = "Here it depends on the seed whether it fails."
 
 
 def seen(number, *ids, results=None):
@@ -336,22 +335,26 @@ def seen(number, *ids, results=None):
             lines.append(f"- {row.name()}: the paper has {published(row)}; not run here.")
             continue
         line = ran.lines()[-1]
-        words, word = verdict_words(row, line), _word(row, line)
+        words = verdict_words(row, line)
         unit = "" if len(row.networks) > 1 else " %"  # of several recipes the line sums up which of them fail
         several = max(summary.n for summary in ran.summaries) > 1  # one run of each decides nothing, as the words say
+        meaning = _meaning(row, ran, _word(row, line)) if several else ""
         lines.append(
             f"- {row.name()}: the paper has {published(row)}; here [{line.error}{unit}]({address(row)}), n = {line.n}, "
-            f"{ran.scale}"
-            + (f"; {words}." if words else ".")
-            + (f" {DIFFER if _differ(words) else MEANS[word]}" if word in MEANS and several else "")
+            f"{ran.scale}" + (f"; {words}." if words else ".") + (f" {meaning}" if meaning else "")
         )
     return markdown("\n".join(lines))
 
 
-def _differ(words):
-    """Whether a verdict's words count some of a row's runs as failed and others not."""
-    counted = re.search(r"\((\d+) of (\d+) runs failed\)", words)
-    return bool(counted) and 0 < int(counted[1]) < int(counted[2])
+def _meaning(row, ran, word):
+    """What a verdict's word means for a reader, in a sentence; "" where it explains itself."""
+    if (
+        word == "undecided"
+        and row.claim == "fails"
+        and [*map(results_tables.ending, ran.summaries)] == ["differ by seed"]
+    ):
+        return "Here it depends on the seed whether it fails."
+    return MEANS.get(word, "")
 
 
 def _word(row, line):
